@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,8 @@ from runner.domain import (
     Artifact,
     BenchmarkExecution,
     BenchmarkSubmission,
+    ContainerEnd,
+    Ending,
     Image,
     Limits,
     Measurement,
@@ -64,6 +66,18 @@ class ImageProvider(Protocol):
         ...
 
 
+class StageTimer(Protocol):
+    """Notes how long each named step of an attempt takes."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Times its block, also when it raises."""
+        ...
+
+
+ShimFiles = Mapping[str, str]
+"""Cgroup files by name (relative to /sys/fs/cgroup) as the shim read them."""
+
+
 class ByteChannel(Protocol):
     """The two-way byte stream to the shim, over the container's own stdin and stdout."""
 
@@ -89,7 +103,7 @@ class Session(Protocol):
         """What isolates it, read back from the live container."""
         ...
 
-    def baseline(self) -> None:
+    async def baseline(self, shim_files: ShimFiles) -> None:
         """Reads the figures as they are before the agent starts, to be subtracted later."""
         ...
 
@@ -100,11 +114,15 @@ class Session(Protocol):
         """
         ...
 
-    async def measure(self, shim_files: Mapping[str, str]) -> Measurement | None:
+    @property
+    def needs_shim_files(self) -> bool:
+        """Whether the host cannot read the container's cgroup, so that the shim must."""
+        ...
+
+    async def measure(self, shim_files: ShimFiles) -> Measurement | None:
         """What the container has used so far; None when it is gone and nothing kept the figures.
 
-        `shim_files` are the cgroup files as the shim read them, by name, for where the host
-        cannot read them itself.
+        `shim_files` is empty unless `needs_shim_files`.
         """
         ...
 
@@ -112,8 +130,8 @@ class Session(Protocol):
         """SIGKILL to every process but the shim, where the host can send it; while frozen."""
         ...
 
-    async def postmortem(self) -> str:
-        """One line on why the container ended by itself, from the kernel and the engine.
+    async def postmortem(self) -> ContainerEnd:
+        """Why the container ended by itself.
 
         Raises InfrastructureError when it was removed, or the engine stopped, under us.
         """
@@ -123,7 +141,9 @@ class Session(Protocol):
 class Sandbox(Protocol):
     """Makes isolated containers."""
 
-    def session(self, image: Image, limits: Limits) -> AbstractAsyncContextManager[Session]:
+    def session(
+        self, image: Image, limits: Limits, timer: StageTimer
+    ) -> AbstractAsyncContextManager[Session]:
         """A started container; it is removed on exit, whatever happens.
 
         Raises InfrastructureError when it cannot be made or a setting did not take.
@@ -134,13 +154,23 @@ class Sandbox(Protocol):
 class Conversation(Protocol):
     """Talking to one agent through its shim, from hello to goodbye."""
 
-    async def ask(self, prompt: Prompt, config: Mapping[str, object]) -> Reply:
+    async def ask(self, prompt: Prompt, config: Mapping[str, object]) -> Ending:
         """Starts the agent, hands it the prompt, waits for its ending; never raises for what
-        the agent does."""
+        the agent does.
+        """
         ...
 
-    async def read_cgroup(self) -> Mapping[str, str]:
-        """The container's cgroup files by name, as the shim sees them; empty if it cannot."""
+    def reply(self) -> Reply:
+        """All that was heard of the agent until now; ask for it after `stop`."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, str | int | float | bool]:
+        """What the kernel says inside the container of its isolation, checked at hello."""
+        ...
+
+    async def read_cgroup(self) -> ShimFiles:
+        """The container's cgroup files, as the shim sees them; empty if it cannot."""
         ...
 
     async def stop(self) -> bool:

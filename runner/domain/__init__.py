@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.domain.attempt import (
     Artifact,
     Attempt,
+    ContainerEnd,
     Ending,
     EndingKind,
     Measurement,
@@ -24,6 +25,7 @@ from runner.domain.execution import (
     ExecutionStatus,
     FailureReason,
     ResourceUsage,
+    Result,
     Score,
     TaskExecution,
 )
@@ -35,14 +37,17 @@ from runner.domain.image import (
     StdioInterface,
 )
 from runner.domain.limits import (
+    MIB,
     LimitOverrides,
     Limits,
-    MIB,
 )
 from runner.domain.run import (
     EventKind,
+    LoadedRun,
+    RecordedAttempt,
     RunEvent,
     RunPlan,
+    RunSummary,
 )
 from runner.domain.submission import (
     AgentEndpoint,
@@ -60,8 +65,13 @@ from runner.domain.task import (
     RegexCriterion,
     Suite,
 )
+from runner.domain.trace import (
+    TraceEvent,
+    TraceSpan,
+)
 
 __all__ = [
+    "MIB",
     "AgentEndpoint",
     "AnswerKey",
     "Artifact",
@@ -72,6 +82,7 @@ __all__ = [
     "BenchmarkTask",
     "CategoryExecution",
     "ChoiceCriterion",
+    "ContainerEnd",
     "Criterion",
     "CriterionScore",
     "Difficulty",
@@ -89,19 +100,24 @@ __all__ = [
     "JsonSubsetCriterion",
     "LimitOverrides",
     "Limits",
-    "MIB",
+    "LoadedRun",
     "Measurement",
     "NumericCriterion",
     "Prompt",
+    "RecordedAttempt",
     "RegexCriterion",
     "Reply",
     "ResourceUsage",
+    "Result",
     "RunEvent",
     "RunPlan",
+    "RunSummary",
     "SandboxFacts",
     "Score",
     "Stage",
     "StdioInterface",
     "Suite",
     "TaskExecution",
+    "TraceEvent",
+    "TraceSpan",
 ]

@@ -22,6 +22,8 @@ class EndingKind(StrEnum):
     """The host's deadline passed first."""
     INVALID_OUTPUT = "invalid_output"
     """An answer arrived, but not in the form that the interface asks for."""
+    OUTPUT_EXCEEDED = "output_exceeded"
+    """The answer was too long to be read to its end."""
     PROTOCOL_BROKEN = "protocol_broken"
     """Bytes came over the channel that no honest shim sends."""
     SANDBOX_ENDED = "sandbox_ended"
@@ -88,6 +90,16 @@ class Measurement(Noun):
         return self.cpu_user_seconds + self.cpu_system_seconds
 
 
+class ContainerEnd(Noun):
+    """Why a container ended by itself, as far as the engine knows."""
+
+    exit_code: int | None = None
+    said_oom: bool = False
+    """The engine's flag; it errs both ways, so the kernel's counter goes before it."""
+    diagnostics: str = ""
+    """What the shim wrote to its stderr, escaped; usually empty."""
+
+
 class Artifact(Noun):
     """A file that the agent left in its output directory, or the reason why it was not kept."""
 
@@ -133,6 +145,8 @@ class Attempt(Noun):
     """None when the container was gone before it could be read."""
     sandbox: SandboxFacts | None = None
     artifacts: tuple[Artifact, ...] = ()
+    container_end: ContainerEnd | None = None
+    """Set when the container ended under the agent."""
     agent_confirmed_dead: bool = True
     """After the kill no process but the shim was left."""
     stages: tuple[Stage, ...] = ()

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, model_validator
 
 from runner.domain.attempt import Artifact, Measurement, SandboxFacts, Stage
 from runner.domain.base import Noun
@@ -49,7 +49,18 @@ class FailureReason(StrEnum):
         return self in (FailureReason.INTERNAL_ERROR, FailureReason.AGENT_UNREACHABLE)
 
 
-class ResourceUsage(Noun):
+class Result(Noun):
+    """A noun with computed fields: they are written out, and ignored when it is read back."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_computed(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: v for name, v in data.items() if name not in cls.model_computed_fields}
+
+
+class ResourceUsage(Result):
     """What an attempt used; every figure is measured outside the agent."""
 
     tokens_input: int = 0
@@ -99,7 +110,7 @@ class CriterionScore(Noun):
     detail: str = ""
 
 
-class Score(Noun):
+class Score(Result):
     """The judgement of one answer."""
 
     raw: float = Field(ge=0)
@@ -158,7 +169,7 @@ class TaskExecution(Noun):
         return self.score.normalized if self.score else 0.0
 
 
-class CategoryExecution(Noun):
+class CategoryExecution(Result):
     """The final attempts at the tasks of one category."""
 
     category: BenchmarkCategory
@@ -174,7 +185,7 @@ class CategoryExecution(Noun):
         return sum(scores) / len(scores) if scores else 0.0
 
 
-class BenchmarkExecution(Noun):
+class BenchmarkExecution(Result):
     """A whole run: one submission against one suite."""
 
     run_id: str

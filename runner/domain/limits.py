@@ -44,7 +44,7 @@ class Limits(Noun):
 
 
 class LimitOverrides(Noun):
-    """Limits that a task or a command line sets in place of the configured ones; None: as configured."""
+    """Limits set by a task or a command line in place of the configured ones (None)."""
 
     time_seconds: float | None = Field(default=None, gt=0)
     memory_bytes: Bytes | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from runner.domain.base import Noun
+from runner.domain.execution import BenchmarkExecution, ExecutionStatus, TaskExecution
 from runner.domain.image import Image
 from runner.domain.limits import Limits
 from runner.domain.submission import BenchmarkSubmission
@@ -32,6 +34,7 @@ class RunPlan(Noun):
     settings: dict[str, Any] = Field(default_factory=dict)
     """The merged settings, secrets redacted, for the record."""
     environment: dict[str, Any] = Field(default_factory=dict)
+    runner_version: str = ""
     started_at: datetime
 
 
@@ -56,4 +59,48 @@ class RunEvent(Noun):
     repeat: int | None = None
     attempt: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
-    """TASK_FINISHED: status, failure_reason, score, seconds; TASK_RETRIED: reason."""
+    """RUN_STARTED: total (attempts planned), agent_name, suite; TASK_FINISHED: status,
+    failure_reason, score, seconds; TASK_RETRIED: reason; RUN_FINISHED: status, score."""
+
+
+class RunSummary(Noun):
+    """One line about a run, as its directory tells it."""
+
+    run_id: str
+    path: Path
+    status: ExecutionStatus
+    """RUNNING only while its runner lives; a run whose runner died is FAILED, with a note."""
+    agent_name: str = ""
+    agent_version: str = ""
+    suite_name: str = ""
+    suite_version: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    tasks_total: int = 0
+    """Tasks times repeats."""
+    tasks_finished: int = 0
+    score: float | None = None
+    """0 to 100; None until the run is finished."""
+    notes: tuple[str, ...] = ()
+    """What is missing or damaged, one line each."""
+
+
+class RecordedAttempt(Noun):
+    """One attempt's directory; `execution` is None where it cannot be read, and `note` says why."""
+
+    path: Path
+    task_id: str
+    repeat: int
+    attempt: int
+    execution: TaskExecution | None
+    note: str = ""
+
+
+class LoadedRun(Noun):
+    """All that a run's directory holds of it."""
+
+    summary: RunSummary
+    execution: BenchmarkExecution | None
+    """None while the run is not finished, or where its file is damaged."""
+    attempts: tuple[RecordedAttempt, ...] = ()
+    events: tuple[RunEvent, ...] = ()

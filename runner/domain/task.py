@@ -13,6 +13,9 @@ from runner.domain.limits import LimitOverrides
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Letters, digits, dot, dash, underscore: it becomes the name of a directory."""
 
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""What a criterion is worth, relative to the others of its task."""
+
 
 class Prompt(Noun):
     """All that an agent may see of a task."""
@@ -24,11 +27,11 @@ class Prompt(Noun):
 
 
 class ExactCriterion(Noun):
-    """The answer, stripped and with white space folded, is the expected text."""
+    """The answer, with white space and Unicode forms (NFC) folded, is the expected text."""
 
     scorer: Literal["exact"] = "exact"
     name: str = "answer"
-    weight: float = Field(default=1.0, gt=0)
+    weight: Weight = 1.0
     expected: str
     case_sensitive: bool = False
 
@@ -38,18 +41,18 @@ class NumericCriterion(Noun):
 
     scorer: Literal["numeric"] = "numeric"
     name: str = "answer"
-    weight: float = Field(default=1.0, gt=0)
-    expected: float
-    absolute_tolerance: float = Field(default=1e-9, ge=0)
-    relative_tolerance: float = Field(default=0.0, ge=0)
+    weight: Weight = 1.0
+    expected: float = Field(allow_inf_nan=False)
+    absolute_tolerance: float = Field(default=1e-9, ge=0, allow_inf_nan=False)
+    relative_tolerance: float = Field(default=0.0, ge=0, lt=1)
 
 
 class ChoiceCriterion(Noun):
-    """The answer names one of the choices, and it is the expected one."""
+    """The answer gives one of the choices as its verdict, and it is the expected one."""
 
     scorer: Literal["choice"] = "choice"
     name: str = "answer"
-    weight: float = Field(default=1.0, gt=0)
+    weight: Weight = 1.0
     expected: str
     choices: tuple[str, ...] = ("A", "B", "C", "D")
 
@@ -59,19 +62,24 @@ class RegexCriterion(Noun):
 
     scorer: Literal["regex"] = "regex"
     name: str = "answer"
-    weight: float = Field(default=1.0, gt=0)
+    weight: Weight = 1.0
     pattern: str
     match: Literal["full", "search", "absent"] = "full"
-    """full: the whole stripped answer; search: somewhere in it; absent: nowhere in it."""
+    """full: the whole stripped answer; search: somewhere in it; absent: nowhere in it.
+
+    `absent` earns its weight only where another criterion of the task is earned.
+    """
 
 
 class JsonSubsetCriterion(Noun):
-    """The answer is JSON that contains the expected value; extra keys of objects are allowed."""
+    """The answer is one strict JSON document that contains the expected value."""
 
     scorer: Literal["json_subset"] = "json_subset"
     name: str = "answer"
-    weight: float = Field(default=1.0, gt=0)
+    weight: Weight = 1.0
     expected: JsonValue
+    extra_keys: Literal["allowed", "refused"] = "allowed"
+    """Whether objects may have keys that the expected ones do not have."""
 
 
 Criterion = Annotated[

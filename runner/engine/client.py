@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CALL_SECONDS = 60.0
+CALL_SECONDS = 60
 """How long an ordinary call may take; starting a container on a loaded host can take 10 s."""
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5
 MAX_THREADS = 32
 
 
@@ -55,7 +55,7 @@ class EngineClient:
             client.close()
 
     async def call(
-        self, what: str, function: Callable[[APIClient], T], seconds: float = CALL_SECONDS
+        self, what: str, function: Callable[[APIClient], T], seconds: int = CALL_SECONDS
     ) -> T:
         """The value of `function(client)`, run in a thread.
 
@@ -71,12 +71,12 @@ class EngineClient:
             return await asyncio.wait_for(running, seconds + CONNECT_SECONDS)
         except TimeoutError as error:
             raise EngineFailed(
-                f"the engine did not finish `{what}` within {seconds:g} s",
+                f"the engine did not finish `{what}` within {seconds} s",
                 remedy="check the engine's load and log",
             ) from error
 
     def call_blocking(
-        self, what: str, function: Callable[[APIClient], T], seconds: float = CALL_SECONDS
+        self, what: str, function: Callable[[APIClient], T], seconds: int = CALL_SECONDS
     ) -> T:
         """As `call`, in the caller's own thread."""
         try:
@@ -89,7 +89,7 @@ class EngineClient:
             raise _unreachable(self.address, error) from error
         except (requests.exceptions.Timeout, TimeoutError) as error:
             raise EngineFailed(
-                f"the engine did not answer `{what}` within {seconds:g} s",
+                f"the engine did not answer `{what}` within {seconds} s",
                 remedy="check the engine's load and log",
             ) from error
         except (requests.exceptions.RequestException, OSError) as error:
@@ -98,7 +98,9 @@ class EngineClient:
     @cached_property
     def info(self) -> EngineInfo:
         """What this engine is and can do; asked once, blocking (a few ms)."""
-        return self.call_blocking("info", lambda client: parse_info(client.info(), client.version()))
+        return self.call_blocking(
+            "info", lambda client: parse_info(client.info(), client.version())
+        )
 
     def _client_of_this_thread(self) -> APIClient:
         client: APIClient | None = getattr(self._local, "client", None)
@@ -149,7 +151,7 @@ def _unreachable(address: EngineAddress, error: Exception) -> EngineUnavailable:
     if _caused_by(error, PermissionError):
         return EngineUnavailable(
             f"no permission to use the engine at {where}",
-            remedy="join its group (`sudo usermod -aG docker $USER`, then log in again) or use sudo",
+            remedy="`sudo usermod -aG docker $USER` and log in again, or use sudo",
         )
     return EngineUnavailable(
         f"no engine answers at {where}",
@@ -157,18 +159,17 @@ def _unreachable(address: EngineAddress, error: Exception) -> EngineUnavailable:
     )
 
 
-def _caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+def _caused_by(error: BaseException, kind: type[BaseException]) -> bool:
     """Whether `kind` is anywhere in the chain of causes, urllib3's nested arguments included."""
     seen: set[int] = set()
-    pending = [error]
+    pending: list[object] = [error]
     while pending:
         current = pending.pop()
-        if current is None or id(current) in seen:
+        if not isinstance(current, BaseException) or id(current) in seen:
             continue
-        seen.add(id(current))
         if isinstance(current, kind):
             return True
-        pending += [current.__cause__, current.__context__]
-        pending += [a for a in getattr(current, "args", ()) if isinstance(a, BaseException)]
-        pending.append(getattr(current, "reason", None) if isinstance(getattr(current, "reason", None), BaseException) else None)
+        seen.add(id(current))
+        pending += [current.__cause__, current.__context__, getattr(current, "reason", None)]
+        pending += current.args
     return False

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from docker.context import ContextAPI
+from docker.errors import DockerException
+
 from runner.errors import EngineUnavailable
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
@@ -51,9 +54,6 @@ def _tls_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def _from_context(environ: Mapping[str, str]) -> EngineAddress | None:
-    from docker.context import ContextAPI
-    from docker.errors import DockerException
-
     name = environ.get("DOCKER_CONTEXT")
     try:
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
@@ -63,8 +63,10 @@ def _from_context(environ: Mapping[str, str]) -> EngineAddress | None:
             remedy="see `docker context ls`, or set DOCKER_HOST",
         ) from error
     if context is None:
-        raise EngineUnavailable(f"there is no docker context {name!r}", remedy="see `docker context ls`")
-    if context.name == "default":
+        raise EngineUnavailable(
+            f"there is no docker context {name!r}", remedy="see `docker context ls`"
+        )
+    if context.name == "default" or not context.Host:
         return None
     return EngineAddress(url=context.Host, origin=f"context {context.name}")
 

@@ -1,0 +1,3 @@
+"""AgentTrace Runner: evaluates untrusted AI agents, isolated and measured from outside."""
+
+from __future__ import annotations

@@ -1,0 +1,357 @@
+"""Tasks, categories and whole benchmarks: in order, in parallel, retried where we failed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import tenacity
+
+from runner.domain import (
+    Attempt,
+    BenchmarkCategory,
+    BenchmarkExecution,
+    BenchmarkTask,
+    CategoryExecution,
+    EventKind,
+    ExecutionStatus,
+    FailureReason,
+    Limits,
+    RunEvent,
+    RunPlan,
+    Score,
+    TaskExecution,
+)
+from runner.domain.mounts import OUTPUT_DIRECTORY
+from runner.errors import (
+    EngineUnavailable,
+    InfrastructureError,
+    InsufficientResources,
+    StorageFailed,
+)
+from runner.evaluation.admission import Admission
+from runner.evaluation.attempt import attempt
+from runner.evaluation.stop import Stop, StopSignal
+from runner.evaluation.verdict import OutputPolicy, Verdict, judge, usage
+from runner.ports import Evidence, Notify, Sandbox, Scorer, Transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One recorded attempt, and the failure of ours that spoilt it, if one did."""
+
+    execution: TaskExecution
+    failure: InfrastructureError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """What is tried again: only attempts that our own side failed."""
+
+    retries: int = 2
+    delays_seconds: tuple[float, ...] = (2.0, 4.0)
+    """Before the first retry, the second, ...; the last one repeats."""
+
+    def attempts(self) -> tenacity.AsyncRetrying:
+        """The loop over attempts; its value is the last one."""
+        delays = self.delays_seconds or (0.0,)
+        return tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(1 + self.retries),
+            wait=tenacity.wait_chain(*map(tenacity.wait_fixed, delays)),
+            retry=tenacity.retry_if_result(lambda tried: tried.failure is not None),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Executes the tasks of one plan; nothing that an agent does makes it raise."""
+
+    plan: RunPlan
+    sandbox: Sandbox
+    transport: Transport
+    scorer: Scorer
+    evidence: Evidence
+    admission: Admission
+    retry: RetryPolicy
+    notify: Notify
+    stop: StopSignal
+    output_policy: OutputPolicy = "truncate"
+
+    async def execute_benchmark(self) -> BenchmarkExecution:
+        """All tasks of the plan, `plan.parallelism` at once.
+
+        Tasks that had not begun when a stop was asked for are missing, and the status says so.
+        Raises what `execute_task` raises, with what had finished on disk.
+        """
+        work = list(self._work())
+        self._tell(EventKind.RUN_STARTED, total=len(work))
+        executions: list[TaskExecution] = []
+        try:
+            await self._work_off(work, self.plan.parallelism, executions)
+        finally:
+            execution = self._benchmark(executions, expected=len(work))
+            self.evidence.finish(execution)
+            self._tell(
+                EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score
+            )
+        return execution
+
+    async def execute_category(
+        self, category: BenchmarkCategory, parallelism: int = 3
+    ) -> CategoryExecution:
+        """The plan's tasks of one category, `parallelism` at once."""
+        work = [(task, repeat) for task, repeat in self._work() if task.category is category]
+        executions: list[TaskExecution] = []
+        await self._work_off(work, parallelism, executions)
+        return _category(category, executions, expected=len(work))
+
+    async def execute_task(self, task: BenchmarkTask, repeat: int = 1) -> TaskExecution:
+        """The last attempt at `task`: the first that was not our side's failure.
+
+        Raises EngineUnavailable, InsufficientResources, StorageFailed, which the next task
+        would meet too; any other failure of ours ends as `internal_error`.
+        """
+        number = count(1)
+
+        async def once() -> Tried:
+            return await self._try(task, repeat, next(number))
+
+        tried: Tried = await self.retry.attempts()(once)
+        if isinstance(tried.failure, EngineUnavailable):
+            raise tried.failure
+        self._tell_finished(tried.execution)
+        return tried.execution
+
+    # -- one attempt ----------------------------------------------------------------------------
+
+    async def _try(self, task: BenchmarkTask, repeat: int, number: int) -> Tried:
+        limits = task.limits.applied_to(self.plan.limits)
+        async with self.admission.admitted(limits):
+            self._tell(EventKind.TASK_STARTED, task, repeat, number)
+            staging = self.evidence.staging()
+            context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
+            try:
+                return await self._try_in(staging, context)
+            finally:
+                await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+
+    async def _try_in(self, staging: Path, context: _Context) -> Tried:
+        try:
+            made = await attempt(
+                context.task.prompt,
+                self._config(context),
+                self.plan.image,
+                context.limits,
+                self.sandbox,
+                self.transport,
+                staging,
+            )
+            verdict = judge(made, self.output_policy)
+        except (InsufficientResources, StorageFailed):
+            raise
+        except InfrastructureError as error:
+            self._tell(
+                EventKind.TASK_RETRIED,
+                context.task,
+                context.repeat,
+                context.number,
+                reason=str(error),
+            )
+            execution = context.spoilt(error)
+            await asyncio.to_thread(self.evidence.keep, execution, None, staging)
+            return Tried(execution=execution, failure=error)
+        execution = context.execution(made, verdict, self._score(made, verdict, context.task))
+        await asyncio.to_thread(self.evidence.keep, execution, made.reply, staging)
+        return Tried(execution=execution)
+
+    def _score(self, made: Attempt, verdict: Verdict, task: BenchmarkTask) -> Score | None:
+        if verdict.status is not ExecutionStatus.COMPLETED:
+            return None
+        return self.scorer.score(made.reply.output, task.answer_key)
+
+    def _config(self, context: _Context) -> dict[str, object]:
+        """What the agent may know besides the prompt."""
+        return {
+            "seed": self.plan.seed,
+            "deadline_seconds": context.limits.time_seconds,
+            "tools": list(context.task.prompt.tools),
+            "output_directory": OUTPUT_DIRECTORY,
+        }
+
+    # -- many of them ---------------------------------------------------------------------------
+
+    def _work(self) -> Iterator[tuple[BenchmarkTask, int]]:
+        for repeat in range(1, self.plan.repeats + 1):
+            for task in self.plan.tasks:
+                yield task, repeat
+
+    async def _work_off(
+        self,
+        work: Sequence[tuple[BenchmarkTask, int]],
+        parallelism: int,
+        finished: list[TaskExecution],
+    ) -> None:
+        """Appends each execution to `finished` as it ends; the first error ends the others."""
+        waiting = iter(work)
+
+        async def worker() -> None:
+            for task, repeat in waiting:
+                if self.stop.level is not Stop.NO:
+                    return
+                finished.append(await self.execute_task(task, repeat))
+
+        workers = [asyncio.create_task(worker()) for _ in range(min(parallelism, len(work)))]
+        for task in workers:
+            self.stop.watch(task)
+        try:
+            await asyncio.gather(*workers)
+        except asyncio.CancelledError:
+            if self.stop.level is not Stop.NOW:
+                raise
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def _benchmark(self, executions: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
+        plan = self.plan
+        by_category = {
+            category: _category(category, [e for e in executions if e.category is category])
+            for category in BenchmarkCategory
+            if any(e.category is category for e in executions)
+        }
+        return BenchmarkExecution(
+            run_id=plan.run_id,
+            submission_id=plan.submission.submission_id,
+            agent_name=plan.submission.agent_name,
+            agent_version=plan.submission.agent_version,
+            suite_name=plan.suite.name,
+            suite_version=plan.suite.version,
+            suite_digest=plan.suite.digest,
+            status=_overall_status(executions, expected),
+            seed=plan.seed,
+            image_id=plan.image.image_id,
+            started_at=plan.started_at,
+            finished_at=datetime.now(UTC),
+            category_executions=by_category,
+            retried_attempts=sum(execution.attempt - 1 for execution in executions),
+            environment=plan.environment,
+            runner_version=plan.runner_version,
+        )
+
+    # -- telling --------------------------------------------------------------------------------
+
+    def _tell(
+        self,
+        kind: EventKind,
+        task: BenchmarkTask | None = None,
+        repeat: int | None = None,
+        number: int | None = None,
+        **data: object,
+    ) -> None:
+        event = RunEvent(
+            kind=kind,
+            at=datetime.now(UTC),
+            run_id=self.plan.run_id,
+            task_id=task.task_id if task else None,
+            repeat=repeat,
+            attempt=number,
+            data=data,
+        )
+        self.evidence.event(event)
+        self.notify(event)
+
+    def _tell_finished(self, execution: TaskExecution) -> None:
+        task = next(task for task in self.plan.tasks if task.task_id == execution.task_id)
+        self._tell(
+            EventKind.TASK_FINISHED,
+            task,
+            execution.repeat,
+            execution.attempt,
+            status=execution.status,
+            failure_reason=execution.failure_reason,
+            score=execution.normalized_score,
+            seconds=execution.resource_usage.execution_time_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class _Context:
+    """Which attempt it is."""
+
+    plan: RunPlan
+    task: BenchmarkTask
+    repeat: int
+    number: int
+    limits: Limits
+    started_at: datetime
+
+    def execution(self, made: Attempt, verdict: Verdict, score: Score | None) -> TaskExecution:
+        """The attempt, judged."""
+        reply = made.reply
+        return self._begun(verdict).model_copy(
+            update={
+                "output": reply.output,
+                "output_truncated": reply.output_truncated,
+                "resource_usage": usage(made),
+                "score": score,
+                "exit_code": reply.ending.exit_code,
+                "signal": reply.ending.signal,
+                "measurement": made.measurement,
+                "sandbox": made.sandbox,
+                "artifacts": made.artifacts,
+                "agent_confirmed_dead": made.agent_confirmed_dead,
+                "claims": reply.claims,
+                "stages": made.stages,
+            }
+        )
+
+    def spoilt(self, error: InfrastructureError) -> TaskExecution:
+        """An attempt that our own side failed."""
+        status, reason = ExecutionStatus.FAILED, FailureReason.INTERNAL_ERROR
+        return self._begun(Verdict(status, reason, str(error)))
+
+    def _begun(self, verdict: Verdict) -> TaskExecution:
+        return TaskExecution(
+            run_id=self.plan.run_id,
+            submission_id=self.plan.submission.submission_id,
+            task_id=self.task.task_id,
+            category=self.task.category,
+            repeat=self.repeat,
+            attempt=self.number,
+            status=verdict.status,
+            failure_reason=verdict.reason,
+            failure_detail=verdict.detail,
+            input=self.task.prompt.text,
+            seed=self.plan.seed,
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            limits=self.limits,
+            limit_overrides=self.task.limits.given(),
+        )
+
+
+def _category(
+    category: BenchmarkCategory, executions: Sequence[TaskExecution], expected: int | None = None
+) -> CategoryExecution:
+    wanted = len(executions) if expected is None else expected
+    return CategoryExecution(
+        category=category,
+        status=_overall_status(executions, wanted),
+        task_executions=tuple(executions),
+    )
+
+
+def _overall_status(executions: Sequence[TaskExecution], expected: int) -> ExecutionStatus:
+    """COMPLETED says that every task was judged, not that it was solved."""
+    if len(executions) < expected:
+        return ExecutionStatus.CANCELLED
+    if any(e.failure_reason is FailureReason.INTERNAL_ERROR for e in executions):
+        return ExecutionStatus.FAILED
+    return ExecutionStatus.COMPLETED

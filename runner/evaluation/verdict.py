@@ -1,0 +1,139 @@
+"""Pure judgement of how an attempt ended: evidence in, status and reason out."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from runner.domain import (
+    MIB,
+    Attempt,
+    ContainerEnd,
+    EndingKind,
+    ExecutionStatus,
+    FailureReason,
+    ResourceUsage,
+)
+from runner.errors import InfrastructureError
+
+OutputPolicy = Literal["truncate", "fail"]
+
+NEAR_THE_LIMIT = 0.98
+"""A peak this close to the limit explains a death that nothing else does."""
+KILLED_EXIT_CODE = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an attempt ended, and why, with the evidence in a line."""
+
+    status: ExecutionStatus
+    reason: FailureReason | None = None
+    detail: str = ""
+
+
+def judge(attempt: Attempt, output_policy: OutputPolicy = "truncate") -> Verdict:
+    """The verdict; raises InfrastructureError when the container was killed from outside."""
+    ending = attempt.reply.ending
+    match ending.kind:
+        case EndingKind.ANSWERED:
+            return _answered(attempt, output_policy)
+        case EndingKind.INVALID_OUTPUT:
+            return Verdict(ExecutionStatus.FAILED, FailureReason.INVALID_OUTPUT, ending.detail)
+        case EndingKind.OUTPUT_EXCEEDED:
+            return _exceeded(FailureReason.OUTPUT_EXCEEDED, ending.detail)
+        case EndingKind.PROTOCOL_BROKEN:
+            return Verdict(ExecutionStatus.FAILED, FailureReason.SECURITY_VIOLATION, ending.detail)
+        case EndingKind.CRASHED:
+            return exhaustion(attempt) or Verdict(
+                ExecutionStatus.FAILED, FailureReason.AGENT_ERROR, ending.detail
+            )
+        case EndingKind.TIMED_OUT:
+            return exhaustion(attempt) or Verdict(
+                ExecutionStatus.TIMEOUT, FailureReason.AGENT_TIMEOUT, ending.detail
+            )
+        case EndingKind.SANDBOX_ENDED:
+            return _sandbox_ended(attempt, attempt.container_end or ContainerEnd())
+        case _:
+            assert_never(ending.kind)
+
+
+def _answered(attempt: Attempt, output_policy: OutputPolicy) -> Verdict:
+    if attempt.reply.output_truncated and output_policy == "fail":
+        reply, limit = attempt.reply, attempt.limits.output_bytes
+        detail = f"an answer of {reply.output_bytes} bytes, {limit} are allowed"
+        return _exceeded(FailureReason.OUTPUT_EXCEEDED, detail)
+    return Verdict(ExecutionStatus.COMPLETED)
+
+
+def exhaustion(attempt: Attempt) -> Verdict | None:
+    """The resource whose exhaustion explains an ending without an answer, if one does."""
+    measured, limits, reply = attempt.measurement, attempt.limits, attempt.reply
+    if measured and measured.oom_kills:
+        peak = f"peak {_mib(measured.memory_peak_bytes)} of {_mib(limits.memory_bytes)}"
+        return _exceeded(
+            FailureReason.MEMORY_EXCEEDED,
+            f"the kernel killed {measured.oom_kills} of its processes out of memory ({peak})",
+        )
+    if reply.full_mounts:
+        return _exceeded(
+            FailureReason.DISK_EXCEEDED, f"no space left in {', '.join(reply.full_mounts)}"
+        )
+    if reply.ending.signal == signal.SIGXFSZ:
+        return _exceeded(FailureReason.DISK_EXCEEDED, "a file grew beyond the disk limit")
+    if measured and measured.pids_limit_hits:
+        return _exceeded(
+            FailureReason.PIDS_EXCEEDED,
+            f"{measured.pids_limit_hits} forks were refused at the limit of {limits.pids}",
+        )
+    return None
+
+
+def _sandbox_ended(attempt: Attempt, end: ContainerEnd) -> Verdict:
+    """The shim is out of the agent's reach: only the kernel, or somebody outside, can end it."""
+    if verdict := exhaustion(attempt):
+        return verdict
+    measured, limit = attempt.measurement, attempt.limits.memory_bytes
+    if end.said_oom or (measured and measured.memory_peak_bytes >= NEAR_THE_LIMIT * limit):
+        return _exceeded(
+            FailureReason.MEMORY_EXCEEDED, f"the container ended at its limit of {_mib(limit)}"
+        )
+    if measured and end.exit_code == KILLED_EXIT_CODE:
+        raise InfrastructureError(
+            "the container was killed from outside during the attempt",
+            remedy="nothing: it is retried",
+        )
+    detail = f"the shim ended with status {end.exit_code}: {end.diagnostics or 'no message'}"
+    return Verdict(ExecutionStatus.FAILED, FailureReason.SECURITY_VIOLATION, detail)
+
+
+def _exceeded(reason: FailureReason, detail: str) -> Verdict:
+    return Verdict(ExecutionStatus.RESOURCE_EXCEEDED, reason, detail)
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:.0f} MiB"
+
+
+def usage(attempt: Attempt) -> ResourceUsage:
+    """What the attempt used, of what was measured."""
+    reply, measured = attempt.reply, attempt.measurement
+    written = reply.stdout_bytes + reply.stderr_bytes
+    seen = ResourceUsage(
+        execution_time_seconds=reply.wall_seconds, output_bytes=max(reply.output_bytes, written)
+    )
+    if measured is None:
+        return seen
+    return seen.model_copy(
+        update={
+            "cpu_user_seconds": measured.cpu_user_seconds,
+            "cpu_system_seconds": measured.cpu_system_seconds,
+            "cpu_throttled_seconds": measured.cpu_throttled_seconds,
+            "memory_peak_mb": measured.memory_peak_bytes / MIB,
+            "memory_peak_source": measured.memory_peak_source,
+            "oom_kills": measured.oom_kills,
+            "pids_peak": measured.pids_peak,
+            "network_bytes": measured.network_bytes,
+        }
+    )

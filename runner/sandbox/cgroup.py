@@ -1,0 +1,147 @@
+"""The container's cgroup on this host: found, read and frozen, of either version."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FREEZE_SECONDS = 2.0
+V1_CONTROLLERS = ("memory", "cpuacct", "cpu", "pids", "freezer")
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """Where each controller's files of one container are."""
+
+    version: Literal[1, 2]
+    directories: Mapping[str, Path]
+    """By controller (version 1), or under the key "" (version 2)."""
+
+    def read(self, name: str) -> str | None:
+        """The text of a file such as `memory.peak` or `cpuacct.usage_user`; None: no such file."""
+        controller = "" if self.version == 2 else name.partition(".")[0]
+        directory = self.directories.get(controller)
+        if directory is None:
+            return None
+        try:
+            return (directory / name).read_text()
+        except OSError:
+            return None
+
+    @property
+    def processes(self) -> list[int]:
+        """Pids in it, as the host numbers them."""
+        directory = self.directories.get("" if self.version == 2 else "freezer")
+        if directory is None:
+            return []
+        with suppress(OSError):
+            return [int(pid) for pid in (directory / "cgroup.procs").read_text().split()]
+        return []
+
+    @property
+    def freezable(self) -> bool:
+        """Whether this user may freeze it."""
+        return bool((control := self._freezer) and os.access(control, os.W_OK))
+
+    def freeze(self) -> bool:
+        """Stops every process in it; False when the kernel did not say so in time."""
+        self._set_frozen(frozen=True)
+        deadline = time.monotonic() + FREEZE_SECONDS
+        while not self._is_frozen():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def thaw(self) -> None:
+        """Lets them go on; pending kills are delivered before any of their own code runs."""
+        with suppress(OSError):
+            self._set_frozen(frozen=False)
+
+    def kill_all_but(self, spared: int) -> None:
+        """SIGKILL to every process but `spared`; frozen ones die as they thaw."""
+        for pid in self.processes:
+            if pid != spared:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+    @property
+    def _freezer(self) -> Path | None:
+        if self.version == 2:
+            return self.directories[""] / "cgroup.freeze"
+        directory = self.directories.get("freezer")
+        return directory / "freezer.state" if directory else None
+
+    def _set_frozen(self, *, frozen: bool) -> None:
+        words = {1: ("THAWED", "FROZEN"), 2: ("0", "1")}[self.version]
+        if control := self._freezer:
+            control.write_text(words[frozen])
+
+    def _is_frozen(self) -> bool:
+        if self.version == 2:
+            return "frozen 1" in (self.read("cgroup.events") or "frozen 1")
+        return (self.read("freezer.state") or "FROZEN").strip() == "FROZEN"
+
+
+def find_cgroup(pid: int, container_id: str, root: Path = Path("/")) -> Cgroup | None:
+    """The cgroup of the container whose first process is `pid` on this host.
+
+    None when that process is not visible here (a remote engine, another pid namespace) or is not
+    the container's. `root` is where /proc and /sys are.
+    """
+    try:
+        memberships = (root / f"proc/{pid}/cgroup").read_text()
+        mounts = (root / "proc/self/mountinfo").read_text()
+    except OSError:
+        return None
+    paths = dict(_memberships(memberships))
+    if not any(container_id in path for path in paths.values()):
+        return None
+    directories = _directories(paths, mounts, root)
+    if set(V1_CONTROLLERS) <= set(directories):
+        return Cgroup(1, directories)
+    unified = directories.get("")
+    if unified and (unified / "memory.current").exists():
+        return Cgroup(2, {"": unified})
+    return None
+
+
+def _memberships(text: str) -> list[tuple[str, str]]:
+    """Controller and path of each hierarchy; the unified one is called ""."""
+    found = []
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        found += [(controller, path) for controller in controllers.split(",")]
+    return found
+
+
+def _directories(paths: Mapping[str, str], mountinfo: str, root: Path) -> dict[str, Path]:
+    found = {}
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        mount_root, mount_point = fields.split(" ")[3:5]
+        for controller in _controllers(kind, options):
+            if controller in paths:
+                relative = _below(paths[controller], mount_root)
+                found[controller] = root / mount_point.lstrip("/") / relative
+    return found
+
+
+def _controllers(kind: str, options: str) -> list[str]:
+    if kind == "cgroup2":
+        return [""]
+    if kind == "cgroup":
+        return options.rsplit(" ", 1)[-1].split(",")
+    return []
+
+
+def _below(path: str, mount_root: str) -> str:
+    """A cgroup's path as seen from a mount whose root is `mount_root`."""
+    return path.removeprefix(mount_root if mount_root != "/" else "").lstrip("/")

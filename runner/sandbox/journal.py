@@ -1,0 +1,92 @@
+"""Which containers are whose: names written before they are made, so a killed runner's are found.
+
+One file for each runner process, locked as long as the process lives; the lock ends with it, also
+by SIGKILL, and no label of a container is ever believed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from runner.errors import StorageFailed
+
+PREFIX = "agenttrace"
+SUFFIX = ".containers"
+
+
+class Journal:
+    """The names that this process gives to its containers; a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._runner = secrets.token_hex(6)
+        self._numbers = count(1)
+        self._open: set[str] = set()
+        self._descriptor = -1
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._directory / f"{self._runner}{SUFFIX}"
+
+    def __enter__(self) -> Journal:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot write {self.path}: {error.strerror}",
+                remedy="free some space, or set storage.state_dir to a directory of yours",
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._open:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def new_name(self) -> str:
+        """A name that no container has yet, on record before it is used."""
+        name = f"{PREFIX}-{self._runner}-{next(self._numbers)}"
+        os.write(self._descriptor, f"{name}\n".encode())
+        self._open.add(name)
+        return name
+
+    def forget(self, name: str) -> None:
+        """The container is gone for certain."""
+        self._open.discard(name)
+        if not self._open:
+            os.ftruncate(self._descriptor, 0)
+
+
+@contextmanager
+def abandoned(directory: Path) -> Iterator[list[str]]:
+    """Names that dead runners left; forgotten if the block ends without an exception."""
+    taken = list(_taken_over(directory))
+    try:
+        yield [name for _, path in taken for name in path.read_text().split()]
+        for _, path in taken:
+            path.unlink(missing_ok=True)
+    finally:
+        for descriptor, _ in taken:
+            os.close(descriptor)
+
+
+def _taken_over(directory: Path) -> Iterator[tuple[int, Path]]:
+    """Journals whose runner is dead, locked by us so that nobody else reaps them meanwhile."""
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+            else:
+                yield descriptor, path

@@ -1,0 +1,36 @@
+"""Removes the containers that a killed runner left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.engine import EngineClient
+from runner.errors import EngineFailed
+from runner.sandbox.journal import abandoned
+
+
+async def reap(client: EngineClient, journals: Path) -> list[str]:
+    """Names of the containers removed; those of living runners are left alone.
+
+    Raises InfrastructureError when the engine cannot be asked; nothing is forgotten then.
+    """
+    removed = []
+    with abandoned(journals) as names:
+        removed += [name for name in names if await remove(client, name)]
+    return removed
+
+
+async def remove(client: EngineClient, name: str) -> bool:
+    """Kills and removes a container and its anonymous volumes; False when there is none."""
+    try:
+        await client.call(
+            "remove container",
+            lambda docker: docker.remove_container(name, v=True, force=True),
+        )
+    except EngineFailed as error:
+        if error.not_found:
+            return False
+        if error.status == 409:  # somebody else is removing it already
+            return True
+        raise
+    return True

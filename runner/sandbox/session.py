@@ -1,0 +1,262 @@
+"""A container's life: made, attached, started, read back; frozen, measured; removed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from runner.domain import ContainerEnd, Image, Limits, Measurement, SandboxFacts
+from runner.engine import EngineClient
+from runner.errors import EngineFailed, EngineUnavailable, InfrastructureError
+from runner.ports import ShimFiles, StageTimer
+from runner.sandbox.cgroup import Cgroup, find_cgroup
+from runner.sandbox.channel import AttachedChannel, attach, open_channel
+from runner.sandbox.cpus import CpuPool
+from runner.sandbox.hardening import SandboxPolicy, create_arguments, read_back
+from runner.sandbox.journal import Journal
+from runner.sandbox.meter import (
+    NOTHING,
+    Reading,
+    Source,
+    measurement,
+    read_cgroup,
+    read_shim_files,
+    read_stats,
+)
+from runner.sandbox.reaper import remove
+from runner.sandbox.sampler import Sampler
+
+POSTMORTEM_SECONDS = 5.0
+
+
+class DockerSandbox:
+    """Implements ports.Sandbox on a Docker engine."""
+
+    def __init__(self, client: EngineClient, policy: SandboxPolicy, journal: Journal) -> None:
+        self._client = client
+        self._policy = policy
+        self._journal = journal
+        self._cpus = CpuPool(client.info.cpus if policy.cpu_mode == "cpuset" else 0)
+
+    @asynccontextmanager
+    async def session(
+        self, image: Image, limits: Limits, timer: StageTimer
+    ) -> AsyncIterator[ContainerSession]:
+        """See ports.Sandbox."""
+        name = self._journal.new_name()
+        async with self._cpus.taken(limits.cpus) as cpuset:
+            try:
+                session = await self._begin(name, image, limits, cpuset, timer)
+                async with session:
+                    yield session
+            finally:
+                with timer.stage("remove"):
+                    await self._remove(name)
+
+    async def _begin(
+        self, name: str, image: Image, limits: Limits, cpuset: str, timer: StageTimer
+    ) -> ContainerSession:
+        arguments = create_arguments(image, limits, self._policy, name, cpuset)
+        with timer.stage("create"):
+            await self._client.call(
+                "create container", lambda docker: docker.create_container(**arguments)
+            )
+        with timer.stage("attach"):
+            raw, keep_alive = await self._client.call(
+                "attach to container", lambda docker: attach(docker, name)
+            )
+            channel = await open_channel(raw, keep_alive)
+        try:
+            with timer.stage("start"):
+                await self._client.call("start container", lambda docker: docker.start(name))
+            with timer.stage("read back"):
+                inspected = await self._inspect(name)
+            return self._session(channel, arguments, inspected)
+        except BaseException:
+            await channel.close()
+            raise
+
+    def _session(
+        self, channel: AttachedChannel, arguments: dict[str, Any], inspected: dict[str, Any]
+    ) -> ContainerSession:
+        applied = read_back(inspected, arguments["host_config"])
+        info = self._client.info
+        runtime = inspected["HostConfig"].get("Runtime") or info.default_runtime
+        facts = SandboxFacts(
+            container_name=arguments["name"],
+            container_id=inspected["Id"],
+            image_id=inspected["Image"],
+            engine_version=info.version,
+            runtime=runtime,
+            tier=info.tier_of(runtime),
+            cgroup_version=info.cgroup_version,
+            applied=applied,
+        )
+        pid = int(inspected["State"].get("Pid") or 0)
+        cgroup = find_cgroup(pid, inspected["Id"]) if pid else None
+        return ContainerSession(self._client, channel, facts, cgroup, pid)
+
+    async def _inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._client.call(
+            "inspect container", lambda docker: docker.inspect_container(name)
+        )
+        return found
+
+    async def _remove(self, name: str) -> None:
+        """Also after a create whose reply was lost, and when the task is being cancelled."""
+        removal = asyncio.ensure_future(remove(self._client, name))
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await removal
+            raise
+        finally:
+            if removal.done() and not removal.cancelled() and removal.exception() is None:
+                self._journal.forget(name)
+
+
+class ContainerSession:
+    """Implements ports.Session; a context manager that ends the channel."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        channel: AttachedChannel,
+        facts: SandboxFacts,
+        cgroup: Cgroup | None,
+        pid: int,
+    ) -> None:
+        self.channel = channel
+        self.facts = facts
+        self._client = client
+        self._cgroup = cgroup
+        self._pid = pid
+        self._baseline = NOTHING
+        self._sampler = Sampler(cgroup)
+
+    async def __aenter__(self) -> ContainerSession:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._sampler.stop()
+        await self.channel.close()
+
+    @property
+    def needs_shim_files(self) -> bool:
+        """See ports.Session."""
+        return self._cgroup is None
+
+    async def baseline(self, shim_files: ShimFiles) -> None:
+        """See ports.Session."""
+        self._baseline, _ = await self._read(shim_files)
+        if self._baseline.memory_peak_bytes is None:
+            self._sampler.start()
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """See ports.Session."""
+        if self._cgroup and self._cgroup.freezable:
+            await self._freeze(self._cgroup)
+            try:
+                yield
+            finally:
+                self._cgroup.thaw()
+        else:
+            async with self._paused():
+                yield
+
+    async def _freeze(self, cgroup: Cgroup) -> None:
+        try:
+            if not await asyncio.to_thread(cgroup.freeze):
+                cgroup.thaw()
+        except OSError:
+            return  # the cgroup went with its container
+
+    @asynccontextmanager
+    async def _paused(self) -> AsyncIterator[None]:
+        """The same by the engine, where this user cannot reach the cgroup."""
+        paused = await self._try_call("pause container", lambda d: d.pause(self._name))
+        try:
+            yield
+        finally:
+            if paused:
+                await self._try_call("unpause container", lambda d: d.unpause(self._name))
+
+    async def _try_call(self, what: str, function: Any) -> bool:
+        """False when the engine refuses, as it does for a container that has ended."""
+        with suppress(EngineFailed):
+            await self._client.call(what, function)
+            return True
+        return False
+
+    async def measure(self, shim_files: ShimFiles) -> Measurement | None:
+        """See ports.Session."""
+        now, source = await self._read(shim_files)
+        version = self.facts.cgroup_version
+        return measurement(now, self._baseline, version, source, self._sampler.peak_bytes)
+
+    async def _read(self, shim_files: ShimFiles) -> tuple[Reading, Source]:
+        """The figures now, and whose word the memory's peak is."""
+        if self._cgroup:
+            return read_cgroup(self._cgroup.read, self._cgroup.version), "host_cgroup"
+        stats = await self._stats()
+        inside = read_shim_files(shim_files, self.facts.cgroup_version)
+        if stats.memory_peak_bytes is None and inside.memory_peak_bytes is not None:
+            return stats.or_else(inside), "shim_cgroup"
+        return stats.or_else(inside), "engine_stats"
+
+    async def _stats(self) -> Reading:
+        try:
+            stats = await self._client.call(
+                "container stats",
+                lambda docker: docker.stats(self._name, stream=False, one_shot=True),
+            )
+        except EngineFailed:
+            return NOTHING
+        return read_stats(stats)
+
+    async def kill_agent(self) -> None:
+        """See ports.Session."""
+        if self._cgroup:
+            self._cgroup.kill_all_but(self._pid)
+
+    async def postmortem(self) -> ContainerEnd:
+        """See ports.Session."""
+        state = await self._final_state()
+        return ContainerEnd(
+            exit_code=state.get("ExitCode"),
+            said_oom=bool(state.get("OOMKilled")),
+            diagnostics=ascii(self.channel.diagnostics[-500:])[1:-1],
+        )
+
+    async def _final_state(self) -> dict[str, Any]:
+        """The engine's record once it knows of the end."""
+        async with asyncio.timeout(POSTMORTEM_SECONDS):
+            while True:
+                state = await self._state()
+                if not state.get("Running"):
+                    return state
+                await asyncio.sleep(0.05)
+
+    async def _state(self) -> dict[str, Any]:
+        try:
+            found = await self._client.call(
+                "inspect container", lambda docker: docker.inspect_container(self._name)
+            )
+        except EngineFailed as error:
+            if error.not_found:
+                raise InfrastructureError(
+                    f"container {self._name} was removed by somebody else during the attempt",
+                    remedy="nothing: it is retried; do not prune while a run goes on",
+                ) from error
+            raise
+        except EngineUnavailable:
+            raise
+        state: dict[str, Any] = found["State"]
+        return state
+
+    @property
+    def _name(self) -> str:
+        return self.facts.container_name

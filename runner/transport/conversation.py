@@ -1,0 +1,232 @@
+"""One agent, from hello to goodbye: asked over its interface, stopped, and its files collected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from runner.domain import (
+    Artifact,
+    Ending,
+    EndingKind,
+    HttpInterface,
+    Image,
+    Limits,
+    Prompt,
+    Reply,
+)
+from runner.errors import EngineFailed, LimitNotApplied, ProtocolViolation
+from runner.ports import Session, ShimFiles
+from runner.transport.artifacts import collect
+from runner.transport.cgroup_files import CGROUP_FILES
+from runner.transport.frames import PROTOCOL, Kind
+from runner.transport.hello import check_agent, check_hello
+from runner.transport.launch import AgentUser, request_text, start_request
+from runner.transport.link import Link, LinkEnded
+from runner.transport.messages import (
+    CgroupFiles,
+    Exited,
+    Failed,
+    Hello,
+    Started,
+    Stopped,
+    parse,
+)
+from runner.transport.replies import (
+    ANSWER,
+    STDERR,
+    STDOUT,
+    Answer,
+    Heard,
+    exited,
+    make_reply,
+    server_exited,
+)
+
+HELLO_SECONDS = 30.0
+STOP_SECONDS = 5.0
+CGROUP_SECONDS = 5.0
+EXIT_GRACE_SECONDS = 0.2
+"""How long a broken connection waits for the news that the server behind it died."""
+
+_CLEAR_OF_EXIT = frozenset({EndingKind.ANSWERED, EndingKind.OUTPUT_EXCEEDED})
+"""Endings of an HTTP exchange that the server's death cannot explain."""
+
+
+class ShimTransport:
+    """Implements ports.Transport over the shim's frames, for every interface."""
+
+    def __init__(self, user: AgentUser) -> None:
+        self._user = user
+
+    @asynccontextmanager
+    async def open(
+        self, session: Session, image: Image, limits: Limits
+    ) -> AsyncIterator[ShimConversation]:
+        """See ports.Transport."""
+        link = Link(session.channel)
+        link.start()
+        try:
+            hello = await _hello(link)
+            yield ShimConversation(
+                link, image, limits, self._user, check_hello(hello, session.facts.tier)
+            )
+        finally:
+            await link.close()
+
+
+async def _hello(link: Link) -> Hello:
+    try:
+        async with asyncio.timeout(HELLO_SECONDS):
+            hello = parse(Hello, (await link.expect(Kind.HELLO)).payload)
+    except (LinkEnded, TimeoutError, ProtocolViolation) as error:
+        raise EngineFailed(
+            f"the shim did not start in its container: {error or 'no hello in time'}",
+            remedy="run `agenttrace doctor`",
+        ) from error
+    if hello.protocol != PROTOCOL:
+        raise LimitNotApplied(
+            f"the shim speaks protocol {hello.protocol}, this runner {PROTOCOL}",
+            remedy="run `agenttrace setup`",
+        )
+    return hello
+
+
+class ShimConversation:
+    """Implements ports.Conversation."""
+
+    def __init__(
+        self,
+        link: Link,
+        image: Image,
+        limits: Limits,
+        user: AgentUser,
+        facts: Mapping[str, str | int | float | bool],
+    ) -> None:
+        self._link = link
+        self._image = image
+        self._limits = limits
+        self._user = user
+        self.facts = facts
+        self._heard = Heard(
+            caps={
+                STDOUT: max(limits.log_bytes, limits.output_bytes),
+                STDERR: limits.log_bytes,
+                ANSWER: limits.output_bytes,
+            }
+        )
+        self._answer = Answer(Ending(kind=EndingKind.CRASHED, detail="the agent was not asked"))
+        self._wall_seconds = 0.0
+
+    async def ask(self, prompt: Prompt, config: Mapping[str, object]) -> Ending:
+        """See ports.Conversation."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._limits.time_seconds):
+                self._answer = await self._converse(request_text(prompt, config))
+        except TimeoutError:
+            detail = f"no answer within {self._limits.time_seconds:g} s"
+            self._answer = Answer(Ending(kind=EndingKind.TIMED_OUT, detail=detail))
+        except LinkEnded:
+            detail = "the container ended under the agent"
+            self._answer = Answer(Ending(kind=EndingKind.SANDBOX_ENDED, detail=detail))
+        except ProtocolViolation as error:
+            self._answer = Answer(Ending(kind=EndingKind.PROTOCOL_BROKEN, detail=str(error)))
+        self._wall_seconds = time.monotonic() - started
+        return self._answer.ending
+
+    def reply(self) -> Reply:
+        """See ports.Conversation."""
+        return make_reply(self._answer, self._heard, self._limits.output_bytes, self._wall_seconds)
+
+    async def _converse(self, request: str) -> Answer:
+        if isinstance(self._image.interface, HttpInterface):
+            return await self._ask_server(request, self._image.interface.port)
+        return await self._ask_process(request)
+
+    async def _ask_process(self, request: str) -> Answer:
+        if not_started := await self._start(request):
+            return Answer(not_started)
+        ending = exited(await self._until_exit())
+        stream = ANSWER if self._image.interface.kind == "function" else STDOUT
+        return Answer(ending, bytes(self._heard.parts[stream]), self._heard.total(stream))
+
+    async def _ask_server(self, request: str, port: int) -> Answer:
+        if not_started := await self._start(""):
+            return Answer(not_started)
+        from runner.transport.http import ask_over_http  # noqa: PLC0415 - 40 ms, for servers alone
+
+        watching = asyncio.create_task(self._until_exit())
+        asking = asyncio.create_task(ask_over_http(self._link, port, request, self._limits))
+        try:
+            await asyncio.wait({watching, asking}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() and (answer := asking.result()).ending.kind in _CLEAR_OF_EXIT:
+                return answer
+            await asyncio.wait({watching}, timeout=EXIT_GRACE_SECONDS)
+            return Answer(server_exited(watching.result())) if watching.done() else answer
+        finally:
+            await _cancelled(watching, asking)
+
+    async def _start(self, stdin: str) -> Ending | None:
+        """Starts the agent; the ending, if it cannot even be started."""
+        request = start_request(self._image, self._limits, self._user, stdin)
+        await self._link.send_json(Kind.START, request)
+        frame = await self._link.expect(Kind.STARTED, Kind.FAILED)
+        if frame.kind is Kind.FAILED:
+            reason = parse(Failed, frame.payload).error
+            detail = f"the agent's command cannot be started: {reason!a}"
+            return Ending(kind=EndingKind.CRASHED, detail=detail, exit_code=127)
+        check_agent(parse(Started, frame.payload).identity, self._user)
+        return None
+
+    async def _until_exit(self) -> Exited:
+        while True:
+            frame = await self._link.expect(Kind.OUTPUT, Kind.EXITED)
+            if frame.kind is Kind.EXITED:
+                message = parse(Exited, frame.payload)
+                self._heard.account(message)
+                return message
+            self._heard.add(frame.stream, frame.payload)
+
+    async def read_cgroup(self) -> ShimFiles:
+        """See ports.Conversation."""
+        try:
+            async with asyncio.timeout(CGROUP_SECONDS):
+                await self._link.send(Kind.READ_CGROUP, json.dumps(CGROUP_FILES).encode())
+                frame = await self._link.expect(Kind.CGROUP)
+            return parse(CgroupFiles, frame.payload).model_extra or {}
+        except (LinkEnded, ProtocolViolation, TimeoutError):
+            return {}
+
+    async def stop(self) -> bool:
+        """See ports.Conversation."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._link.send(Kind.STOP)
+                return (await self._until_stopped()).remaining == 0
+        except (LinkEnded, ProtocolViolation, TimeoutError):
+            return False
+
+    async def _until_stopped(self) -> Stopped:
+        while True:
+            frame = await self._link.expect(Kind.OUTPUT, Kind.STOPPED)
+            if frame.kind is Kind.STOPPED:
+                message = parse(Stopped, frame.payload)
+                if message.totals:
+                    self._heard.account(message)
+                return message
+            self._heard.add(frame.stream, frame.payload)
+
+    async def collect(self, directory: Path) -> tuple[Artifact, ...]:
+        """See ports.Conversation."""
+        return await collect(self._link, directory, self._limits, self._user)
+
+
+async def _cancelled(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,60 @@
+"""What the kernel says inside the container, checked before and as the agent starts."""
+
+from __future__ import annotations
+
+from runner.domain.mounts import SHIM_DIRECTORY
+from runner.errors import LimitNotApplied
+from runner.transport.launch import AgentUser
+from runner.transport.messages import Hello, identity_fields
+
+SECCOMP_FILTER = "2"
+NO_CAPABILITIES = 0
+OWN_KERNEL_TIERS = ("runsc", "kata")
+SHIM_CAPABILITIES = (1 << 5) | (1 << 6) | (1 << 7)
+"""CAP_KILL, CAP_SETGID, CAP_SETUID."""
+
+
+def check_hello(hello: Hello, tier: str) -> dict[str, str | int | float | bool]:
+    """The container's isolation as facts for the record; raises LimitNotApplied.
+
+    A runtime with a kernel of its own (`tier` runsc, kata) filters outside the container, where
+    /proc/self/status cannot show it.
+    """
+    status = identity_fields(hello.identity)
+    mounts = {point: (kind, options.split(",")) for point, kind, options in hello.mounts}
+    _, root_options = mounts.get("/", ("", []))
+    _, shim_options = mounts.get(SHIM_DIRECTORY, ("", []))
+    facts: dict[str, str | int | float | bool] = {
+        "kernel_no_new_privileges": status.get("NoNewPrivs") == "1",
+        "kernel_seccomp_filter": status.get("Seccomp") == SECCOMP_FILTER,
+        "kernel_loopback_only": set(hello.interfaces) <= {"lo"},
+        "kernel_root_read_only": "ro" in root_options,
+        "kernel_shim_read_only": "ro" in shim_options,
+        "kernel_shim_capabilities": _capabilities(status) == SHIM_CAPABILITIES,
+    }
+    invisible = {"kernel_seccomp_filter"} if tier.startswith(OWN_KERNEL_TIERS) else set()
+    if broken := sorted(n for n, holds in facts.items() if not holds and n not in invisible):
+        raise LimitNotApplied(
+            f"the container's kernel does not confirm: {', '.join(broken)}",
+            remedy="run `agenttrace doctor`",
+        )
+    return facts
+
+
+def check_agent(identity: str, user: AgentUser) -> None:
+    """The agent has given up everything; raises LimitNotApplied."""
+    status = identity_fields(identity)
+    wanted = " ".join([str(user.uid)] * 4)
+    if status.get("Uid") != wanted or _capabilities(status) != NO_CAPABILITIES:
+        raise LimitNotApplied(
+            f"the agent runs with uid {status.get('Uid')!r} and capabilities"
+            f" {status.get('CapEff')!r}",
+            remedy="run `agenttrace doctor`",
+        )
+
+
+def _capabilities(status: dict[str, str]) -> int:
+    try:
+        return int(status.get("CapEff", ""), 16)
+    except ValueError:
+        return -1
