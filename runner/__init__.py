@@ -1,3 +1,77 @@
-"""AgentTrace Runner: evaluates untrusted AI agents, isolated and measured from outside."""
+"""AgentTrace Runner: evaluates untrusted AI agents, isolated and measured from outside.
+
+The names below are the public Python API; importing one imports what it needs, and no more.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.bootstrap import TaskExecutor
+    from runner.domain import (
+        AgentEndpoint,
+        BenchmarkCategory,
+        BenchmarkExecution,
+        BenchmarkSubmission,
+        BenchmarkTask,
+        CategoryExecution,
+        ExecutionProgress,
+        ExecutionStatus,
+        FailureReason,
+        ResourceUsage,
+        TaskExecution,
+    )
+    from runner.errors import RunnerError
+    from runner.intake import image_submission, load_submission
+    from runner.records import DeterministicTaskOrdering, EnvironmentSnapshot
+    from runner.suites import load_suite
+
+_HOMES = {
+    "AgentEndpoint": "runner.domain",
+    "BenchmarkCategory": "runner.domain",
+    "BenchmarkExecution": "runner.domain",
+    "BenchmarkSubmission": "runner.domain",
+    "BenchmarkTask": "runner.domain",
+    "CategoryExecution": "runner.domain",
+    "DeterministicTaskOrdering": "runner.records",
+    "EnvironmentSnapshot": "runner.records",
+    "ExecutionProgress": "runner.domain",
+    "ExecutionStatus": "runner.domain",
+    "FailureReason": "runner.domain",
+    "ResourceUsage": "runner.domain",
+    "RunnerError": "runner.errors",
+    "TaskExecution": "runner.domain",
+    "TaskExecutor": "runner.bootstrap",
+    "image_submission": "runner.intake",
+    "load_submission": "runner.intake",
+    "load_suite": "runner.suites",
+}
+
+__all__ = [
+    "AgentEndpoint",
+    "BenchmarkCategory",
+    "BenchmarkExecution",
+    "BenchmarkSubmission",
+    "BenchmarkTask",
+    "CategoryExecution",
+    "DeterministicTaskOrdering",
+    "EnvironmentSnapshot",
+    "ExecutionProgress",
+    "ExecutionStatus",
+    "FailureReason",
+    "ResourceUsage",
+    "RunnerError",
+    "TaskExecution",
+    "TaskExecutor",
+    "image_submission",
+    "load_submission",
+    "load_suite",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

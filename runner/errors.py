@@ -6,6 +6,7 @@ An agent that crashes, hangs or lies is not an error: that is an `Outcome` (see 
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 
 
 class RunnerError(Exception):
@@ -111,9 +112,25 @@ class StorageFailed(InfrastructureError):
 
 
 class Interrupted(RunnerError):
-    """The user stopped the run; what had finished is kept."""
+    """The user stopped the run; what had finished is kept.
+
+    `execution` is the unfinished BenchmarkExecution and `path` its run directory; None where the
+    run had not begun.
+    """
 
     exit_code = 130
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        execution: object | None = None,
+        path: Path | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.execution = execution
+        self.path = path
 
 
 class ProtocolViolation(Exception):

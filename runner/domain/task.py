@@ -13,7 +13,7 @@ from runner.domain.limits import LimitOverrides
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Letters, digits, dot, dash, underscore: it becomes the name of a directory."""
 
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 """What a criterion is worth, relative to the others of its task."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +37,9 @@ class EngineClient:
     pool has its own. Close it, or use it as a context manager.
     """
 
-    def __init__(self, address: EngineAddress) -> None:
+    def __init__(self, address: EngineAddress, call_seconds: float = CALL_SECONDS) -> None:
         self.address = address
+        self._call_seconds = call_seconds
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="engine")
         self._local = threading.local()
         self._clients: list[APIClient] = []
@@ -55,7 +57,7 @@ class EngineClient:
             client.close()
 
     async def call(
-        self, what: str, function: Callable[[APIClient], T], seconds: int = CALL_SECONDS
+        self, what: str, function: Callable[[APIClient], T], seconds: float | None = None
     ) -> T:
         """The value of `function(client)`, run in a thread.
 
@@ -64,6 +66,7 @@ class EngineClient:
         A call that was cancelled or timed out may still take effect: names are deterministic so
         that the caller can find out.
         """
+        seconds = seconds or self._call_seconds
         running = asyncio.get_running_loop().run_in_executor(
             self._threads, self.call_blocking, what, function, seconds
         )
@@ -71,17 +74,18 @@ class EngineClient:
             return await asyncio.wait_for(running, seconds + CONNECT_SECONDS)
         except TimeoutError as error:
             raise EngineFailed(
-                f"the engine did not finish `{what}` within {seconds} s",
+                f"the engine did not finish `{what}` within {seconds:g} s",
                 remedy="check the engine's load and log",
             ) from error
 
     def call_blocking(
-        self, what: str, function: Callable[[APIClient], T], seconds: int = CALL_SECONDS
+        self, what: str, function: Callable[[APIClient], T], seconds: float | None = None
     ) -> T:
         """As `call`, in the caller's own thread."""
+        seconds = seconds or self._call_seconds
         try:
             client = self._client_of_this_thread()
-            client.timeout = seconds
+            client.timeout = math.ceil(seconds)
             return function(client)
         except docker.errors.APIError as error:
             raise _refusal(what, error) from error
@@ -89,7 +93,7 @@ class EngineClient:
             raise _unreachable(self.address, error) from error
         except (requests.exceptions.Timeout, TimeoutError) as error:
             raise EngineFailed(
-                f"the engine did not answer `{what}` within {seconds} s",
+                f"the engine did not answer `{what}` within {seconds:g} s",
                 remedy="check the engine's load and log",
             ) from error
         except (requests.exceptions.RequestException, OSError) as error:

@@ -28,6 +28,7 @@ from runner.domain import (
     TaskExecution,
 )
 from runner.domain.mounts import OUTPUT_DIRECTORY
+from runner.domain.trace import trace_id_of
 from runner.errors import (
     EngineUnavailable,
     InfrastructureError,
@@ -334,6 +335,9 @@ class _Context:
             finished_at=datetime.now(UTC),
             limits=self.limits,
             limit_overrides=self.task.limits.given(),
+            trace_id=trace_id_of(
+                self.plan.run_id, self.task.task_id, self.repeat, self.number
+            ),
         )
 
 

@@ -67,12 +67,12 @@ class Journal:
 
 
 @contextmanager
-def abandoned(directory: Path) -> Iterator[list[str]]:
-    """Names that dead runners left; forgotten if the block ends without an exception."""
+def abandoned(directory: Path, *, forget: bool = True) -> Iterator[list[str]]:
+    """Names that dead runners left; with `forget`, forgotten if the block ends normally."""
     taken = list(_taken_over(directory))
     try:
         yield [name for _, path in taken for name in path.read_text().split()]
-        for _, path in taken:
+        for _, path in taken if forget else ():
             path.unlink(missing_ok=True)
     finally:
         for descriptor, _ in taken:

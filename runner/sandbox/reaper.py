@@ -9,15 +9,25 @@ from runner.errors import EngineFailed
 from runner.sandbox.journal import abandoned
 
 
-async def reap(client: EngineClient, journals: Path) -> list[str]:
-    """Names of the containers removed; those of living runners are left alone.
+async def reap(client: EngineClient, journals: Path, *, dry_run: bool = False) -> list[str]:
+    """Names of the containers removed (or to be); those of living runners are left alone.
 
     Raises InfrastructureError when the engine cannot be asked; nothing is forgotten then.
     """
-    removed = []
-    with abandoned(journals) as names:
-        removed += [name for name in names if await remove(client, name)]
-    return removed
+    step = exists if dry_run else remove
+    with abandoned(journals, forget=not dry_run) as names:
+        return [name for name in names if await step(client, name)]
+
+
+async def exists(client: EngineClient, name: str) -> bool:
+    """Whether there is a container of that name."""
+    try:
+        await client.call("inspect container", lambda docker: docker.inspect_container(name))
+    except EngineFailed as error:
+        if error.not_found:
+            return False
+        raise
+    return True
 
 
 async def remove(client: EngineClient, name: str) -> bool:

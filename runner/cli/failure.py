@@ -1,0 +1,60 @@
+"""What a person reads, and what a script gets, when a command could not do its work."""
+
+from __future__ import annotations
+
+import click
+
+from runner.errors import BuildFailed, RunnerError
+
+BELOW_THRESHOLD = 1
+USAGE = 2
+INFRASTRUCTURE = 3
+INTERRUPTED = 130
+
+LONGEST_LINE = 2000
+BUILD_LOG_LINES = 15
+"""How much of a failed build's output is shown; pip and compilers explain themselves at the end."""
+
+
+def report(error: Exception, *, traceback: bool) -> int:
+    """Says on stderr what went wrong and what to do next; returns the exit code."""
+    if traceback:
+        _print_traceback(error)
+    if not isinstance(error, RunnerError):
+        _say(f"error: unexpected {type(error).__name__}: {error}")
+        _say(
+            "next: this is a fault of ours; run it again with AGENTTRACE_DEBUG=1 and report the"
+            " traceback to the project's issue tracker"
+        )
+        return INFRASTRUCTURE
+    if isinstance(error, BuildFailed):
+        _show_build_log(error.log)
+    _say(f"error: {error.message}")
+    if error.remedy:
+        _say(f"next: {error.remedy}")
+    return error.exit_code
+
+
+def inert(text: str) -> str:
+    r"""Text in which nothing moves a cursor or hides: what is not printable becomes `\x1b`."""
+    from runner.domain.text import one_line
+
+    return one_line(text, limit=LONGEST_LINE)
+
+
+def _say(line: str) -> None:
+    click.echo(inert(line), err=True)
+
+
+def _show_build_log(log: bytes) -> None:
+    """Its last lines; hostile, so each is made inert and cut."""
+    lines = log[-64_000:].decode(errors="backslashreplace").splitlines()
+    for line in [line for line in lines if line.strip()][-BUILD_LOG_LINES:]:
+        _say(f"  | {line[:500]}")
+
+
+def _print_traceback(error: Exception) -> None:
+    from traceback import format_exception
+
+    for line in "".join(format_exception(error)).splitlines():
+        _say(line)

@@ -1,0 +1,313 @@
+"""`agenttrace run`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.cli.failure import BELOW_THRESHOLD, INFRASTRUCTURE, inert
+from runner.cli.invocation import (
+    json_option,
+    load,
+    print_json,
+    settings_options,
+    stdout_console,
+)
+from runner.cli.quantities import duration, size
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from runner.bootstrap import RunRequest
+    from runner.config import Settings
+    from runner.domain import BenchmarkExecution, RunPlan
+    from runner.errors import Interrupted
+
+
+def _complete_categories(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem | str]:
+    from runner.domain import BenchmarkCategory
+
+    return [str(one) for one in BenchmarkCategory if one.startswith(incomplete)]
+
+
+def _split(_ctx: click.Context, _parameter: click.Parameter, line: str | None) -> tuple[str, ...]:
+    """A command line's words, as a shell would split them; raises BadParameter."""
+    try:
+        return tuple(shlex.split(line or ""))
+    except ValueError as error:
+        raise click.BadParameter(f"{line!r}: {error}.") from error
+
+
+@click.command(
+    short_help="Evaluate a submission on a suite.",
+    epilog="""\b
+Examples:
+  agenttrace run examples/rule_based
+  agenttrace run my_agent.py:answer -c reasoning -l 5
+  agenttrace run --image repo/agent:1 --interface http --port 8000 --memory 2GiB
+  agenttrace run my_agent/ -t 'plan-*' -k 3 --fail-under 60
+  agenttrace run my_agent/ --json -q > result.json
+
+\b
+Exit codes: 0 done (whatever the score), 1 below --fail-under, 2 usage or
+invalid submission, 3 infrastructure, 4 budget or quota, 130 interrupted.
+""",
+)
+@click.argument("submission", required=False)
+@click.option("--image", metavar="REF", help="Evaluate this image, in place of a directory.")
+@click.option(
+    "--interface",
+    type=click.Choice(["stdio", "http"]),
+    help="How the agent in --image is spoken to.  [default: stdio]",
+)
+@click.option(
+    "--command",
+    metavar="LINE",
+    callback=_split,
+    help="The agent's process in --image, as a shell would split it; else the image's own.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Where --interface http listens.")
+@click.option("--suite", metavar="NAME|DIR", help="Suite to run.  [setting run.suite]")
+@click.option(
+    "-c",
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=_complete_categories,
+    help="Only tasks of this category; may be repeated.",
+)
+@click.option(
+    "-t",
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="GLOB",
+    help="Only tasks whose id matches; may be repeated.",
+)
+@click.option("-l", "--limit", type=click.IntRange(min=1), help="At most this many tasks.")
+@click.option(
+    "-n", "--concurrency", type=click.IntRange(min=1), help="Tasks at once, if the host has room."
+)
+@click.option("-k", "--repeats", type=click.IntRange(min=1), help="Run each task this often.")
+@click.option("--seed", type=int, help="Of the order of tasks.  [default: from the submission]")
+@click.option(
+    "--time-limit",
+    metavar="TIME",
+    callback=duration,
+    help="Of each task, in place of its own: 90s, 5m.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=size,
+    help="Of each task, in place of its own: 512MiB, 2G.",
+)
+@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="The same for cores.")
+@click.option("--pids", type=click.IntRange(min=2), help="The same for processes and threads.")
+@click.option("--token-budget", type=click.IntRange(min=1), help="The same for model tokens.")
+@click.option("--dry-run", is_flag=True, help="Build the image, say what would run, run nothing.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="SCORE",
+    help="Exit with 1 when the overall score (0-100) is lower.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Put the run's directory into DIR.  [setting storage.runs_dir]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result alone.")
+@settings_options
+@json_option
+def run(
+    *,
+    profile: str | None,
+    dry_run: bool,
+    fail_under: float | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Evaluate SUBMISSION: a directory with a submission.toml, or FILE.py:FUNCTION.
+
+    Builds it into an image, gives each task a fresh container without a network, measures from
+    outside, scores on the host, and keeps the evidence in a run directory. The limits given here
+    replace those of every task, and the result says so.
+
+    Ctrl-C once lets the tasks in progress finish; twice stops them.
+    """
+    _check_target(options)
+    settings = load(profile, _flags(options)).settings
+    request = _request(settings, options)
+    if dry_run:
+        _show_plan(settings, request, as_json=as_json)
+        return
+    execution, directory = _run(settings, request, quiet=quiet, as_json=as_json)
+    _show_result(execution, directory, as_json=as_json)
+    if code := _exit_code(execution, fail_under):
+        raise click.exceptions.Exit(code)
+
+
+def _flags(options: dict[str, Any]) -> dict[str, object]:
+    """Those options that are settings, so that the record says a flag set them."""
+    return {
+        "run.suite": options["suite"],
+        "run.parallelism": options["concurrency"],
+        "run.repeats": options["repeats"],
+        "storage.runs_dir": options["output"],
+    }
+
+
+def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
+    from runner.bootstrap import RunRequest, catalog
+    from runner.cli.selection import check_selection, parse_categories
+    from runner.domain import LimitOverrides
+
+    categories = parse_categories(options["categories"])
+    check_selection(catalog(settings).load(settings.run.suite), categories, options["tasks"])
+    return RunRequest(
+        target=options["submission"],
+        image=options["image"],
+        interface=_interface(options),
+        command=options["command"],
+        port=options["port"],
+        suite=settings.run.suite,
+        categories=categories,
+        tasks=options["tasks"],
+        limit=options["limit"],
+        parallelism=settings.run.parallelism,
+        repeats=settings.run.repeats,
+        seed=options["seed"],
+        overrides=LimitOverrides(
+            time_seconds=options["time_limit"],
+            memory_bytes=options["memory"],
+            cpus=options["cpus"],
+            pids=options["pids"],
+        ),
+        token_budget=options["token_budget"],
+        output=options["output"],
+    )
+
+
+def _check_target(options: dict[str, Any]) -> None:
+    """One thing to evaluate, and nothing said of an image where there is none."""
+    if bool(options["submission"]) == bool(options["image"]):
+        raise click.UsageError("give either SUBMISSION or --image REF.")
+    for name in ("interface", "command", "port"):
+        if options[name] and not options["image"]:
+            raise click.UsageError(f"--{name} belongs to --image; a submission.toml has its own.")
+    if options["port"] is not None and options["interface"] != "http":
+        raise click.UsageError("--port belongs to --interface http.")
+
+
+def _interface(options: dict[str, Any]) -> str | None:
+    return (options["interface"] or "stdio") if options["image"] else None
+
+
+def _run(
+    settings: Settings, request: RunRequest, *, quiet: bool, as_json: bool
+) -> tuple[BenchmarkExecution, Path]:
+    from runner import bootstrap
+    from runner.errors import Interrupted
+    from runner.reporting import progress_for
+
+    try:
+        with progress_for(sys.stderr, quiet=quiet) as progress:
+            return bootstrap.run(settings, request, observers=[progress.notify], say=progress.say)
+    except Interrupted as error:
+        _show_partial(error, as_json=as_json)
+        raise
+
+
+def _show_partial(error: Interrupted, *, as_json: bool) -> None:
+    """What had finished when the run was stopped, where anything had."""
+    from runner.domain import BenchmarkExecution
+
+    if isinstance(error.execution, BenchmarkExecution):
+        _show_result(error.execution, error.path, as_json=as_json)
+
+
+def _show_result(execution: BenchmarkExecution, directory: Path | None, *, as_json: bool) -> None:
+    evidence = Path(os.path.relpath(directory)) if directory else None
+    if as_json:
+        print_json(execution.model_dump(mode="json"))
+        click.echo(f"evidence: {inert(str(evidence))}", err=True)
+        return
+    from runner.reporting import render_result
+
+    render_result(execution, stdout_console(), evidence=evidence)
+
+
+def _exit_code(execution: BenchmarkExecution, fail_under: float | None) -> int:
+    """A score that is too low is the agent's; one that we could not find out is ours."""
+    from runner.domain import FailureReason
+
+    ours = [
+        one
+        for one in execution.task_executions
+        if one.failure_reason is FailureReason.INTERNAL_ERROR
+    ]
+    if ours:
+        click.echo(
+            f"error: {len(ours)} of {len(execution.task_executions)} tasks have no verdict:"
+            f" {inert(ours[0].failure_detail)}\nnext: `agenttrace doctor`, then run them again",
+            err=True,
+        )
+        return INFRASTRUCTURE
+    if fail_under is not None and execution.overall_score < fail_under:
+        click.echo(
+            f"score {execution.overall_score:.1f} is below --fail-under {fail_under:g}", err=True
+        )
+        return BELOW_THRESHOLD
+    return 0
+
+
+# -- dry run ------------------------------------------------------------------------------------
+
+
+def _show_plan(settings: Settings, request: RunRequest, *, as_json: bool) -> None:
+    from runner import bootstrap
+
+    data = _plan_as_data(bootstrap.prepare_run(settings, request), request)
+    if as_json:
+        print_json(data)
+        return
+    for name, value in data.items():
+        click.echo(f"{name}: {_plan_line(value)}")
+
+
+def _plan_line(value: object) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
+        case list():
+            return "".join(f"\n  {inert(str(one))}" for one in value)
+        case _:
+            return inert(str(value))
+
+
+def _plan_as_data(plan: RunPlan, request: RunRequest) -> dict[str, object]:
+    """What would run. No answer key is in it."""
+    return {
+        "agent": f"{plan.submission.agent_name} {plan.submission.agent_version}",
+        "image": plan.image.image_id,
+        "suite": f"{plan.suite.name} {plan.suite.version}",
+        "suite_digest": plan.suite.digest,
+        "seed": plan.seed,
+        "parallelism": plan.parallelism,
+        "repeats": plan.repeats,
+        "limits": plan.limits.model_dump(),
+        "overrides": request.overrides.given(),
+        "tasks": [task.task_id for task in plan.tasks],
+    }

@@ -1,0 +1,101 @@
+"""`agenttrace runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.invocation import (
+    json_option,
+    load,
+    print_json,
+    settings_options,
+    stdout_console,
+)
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def complete_runs(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem | str]:
+    """Ids of the runs that there are, newest first."""
+    from runner.errors import RunnerError
+    from runner.records import list_runs
+
+    try:
+        runs = list_runs(runs_directory(ctx.params.get("profile"), ctx.params.get("output")))
+    except RunnerError:  # a completion is no place for an error message
+        return []
+    return [run.run_id for run in reversed(runs) if run.run_id.startswith(incomplete)]
+
+
+def runs_directory(profile: str | None, output: Path | None) -> Path:
+    """Where the runs are that this command line speaks of."""
+    settings = load(profile, {"storage.runs_dir": output}).settings
+    return settings.storage.runs_dir.expanduser()
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the runs' directories are.  [setting storage.runs_dir]",
+)
+
+
+@click.group(short_help="List runs, or show one.")
+def runs() -> None:
+    """List the runs whose evidence is here, or show one."""
+
+
+@runs.command(
+    "list",
+    epilog="""\b
+Examples:
+  agenttrace runs list
+  agenttrace runs list -o /srv/runs --json | jq '.[].score'
+""",
+)
+@output_option
+@settings_options
+@json_option
+def list_(output: Path | None, profile: str | None, as_json: bool) -> None:
+    """List all runs, the oldest first, with their status and score."""
+    from runner.records import list_runs
+
+    found = list_runs(runs_directory(profile, output))
+    if as_json:
+        print_json([run.model_dump(mode="json") for run in found])
+        return
+    from runner.reporting import render_runs
+
+    render_runs(found, stdout_console())
+
+
+@runs.command(
+    epilog="""\b
+Examples:
+  agenttrace runs show 20260314-0926
+  agenttrace runs show 20260314-0926 --json | jq .execution.overall_score
+"""
+)
+@click.argument("run", shell_complete=complete_runs)
+@output_option
+@settings_options
+@json_option
+def show(run: str, output: Path | None, profile: str | None, as_json: bool) -> None:
+    """Show RUN (its id, or as much of it as is unique): each attempt, its verdict and usage."""
+    from runner.records import load_run
+
+    found = load_run(runs_directory(profile, output), run)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    from runner.reporting import render_run
+
+    render_run(found, stdout_console())

@@ -1,0 +1,24 @@
+"""The evidence of a run: its directory, traces, order of tasks and environment."""
+
+from __future__ import annotations
+
+from runner.records.archive import find_run, list_runs, load_attempts, load_run, trace_path
+from runner.records.layout import new_run_id
+from runner.records.ordering import DeterministicTaskOrdering
+from runner.records.run_directory import RunDirectory
+from runner.records.snapshot import EnvironmentSnapshot, runner_version
+from runner.records.spans import load_trace
+
+__all__ = [
+    "DeterministicTaskOrdering",
+    "EnvironmentSnapshot",
+    "RunDirectory",
+    "find_run",
+    "list_runs",
+    "load_attempts",
+    "load_run",
+    "load_trace",
+    "new_run_id",
+    "runner_version",
+    "trace_path",
+]

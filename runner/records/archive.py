@@ -1,0 +1,228 @@
+"""Reads run directories: what is finished, what is under way, and what a crash left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from runner.domain.execution import BenchmarkExecution, ExecutionStatus, TaskExecution
+from runner.domain.run import EventKind, LoadedRun, RecordedAttempt, RunEvent, RunSummary
+from runner.errors import UsageError
+from runner.records import layout
+from runner.records.run_directory import RunLock
+
+N = TypeVar("N", bound=BaseModel)
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """Every run below `root`, oldest first; a damaged one is listed with a note."""
+    return [_summary(path, *_read_run(path)) for path in _run_paths(root)]
+
+
+def load_run(root: Path, run_id_or_unique_prefix: str) -> LoadedRun:
+    """All that is there of one run; raises UsageError when no run or several match."""
+    path = find_run(root, run_id_or_unique_prefix)
+    execution, lock, notes = _read_run(path)
+    return LoadedRun(
+        summary=_summary(path, execution, lock, notes),
+        execution=execution,
+        attempts=tuple(load_attempts(path)),
+        events=tuple(_events(path)),
+    )
+
+
+def find_run(root: Path, run_id_or_unique_prefix: str) -> Path:
+    """The directory of that run; raises UsageError when no run or several match."""
+    wanted = run_id_or_unique_prefix
+    paths = [path for path in _run_paths(root) if wanted and path.name.startswith(wanted)]
+    exact = [path for path in paths if path.name == wanted]
+    if len(exact or paths) == 1:
+        return (exact or paths)[0]
+    if not paths:
+        raise UsageError(
+            f"there is no run {wanted!r} in {root}", remedy="`agenttrace runs list` has them all"
+        )
+    names = ", ".join(path.name for path in paths[:3])
+    raise UsageError(
+        f"{len(paths)} runs start with {wanted!r}: {names}{', ...' if len(paths) > 3 else ''}",
+        remedy="give more of the id",
+    )
+
+
+def load_attempts(run: Path, task_id: str | None = None) -> list[RecordedAttempt]:
+    """The attempts of a run, or of one of its tasks, by task, repeat and attempt."""
+    found = [
+        (task.name, *numbers, path)
+        for task in _directories(run / layout.TASKS)
+        if task_id in (None, task.name)
+        for path in _directories(task)
+        if (numbers := layout.parse_attempt(path.name)) is not None
+    ]
+    return [_attempt(*each) for each in sorted(found)]
+
+
+def trace_path(
+    run: Path, task_id: str, repeat: int | None = None, attempt: int | None = None
+) -> Path:
+    """The trace of an attempt; unless given, of the first repeat and its last attempt.
+
+    Raises UsageError when the run has no such attempt.
+    """
+    attempts = load_attempts(run, task_id)
+    wanted_repeat = repeat or min((each.repeat for each in attempts), default=1)
+    fitting = [
+        each
+        for each in attempts
+        if each.repeat == wanted_repeat and attempt in (None, each.attempt)
+    ]
+    if not fitting:
+        raise UsageError(
+            f"run {run.name} has no such attempt at task {task_id!r}",
+            remedy=f"`agenttrace runs show {run.name}` lists them",
+        )
+    return fitting[-1].path / layout.TRACE
+
+
+# -- one run -------------------------------------------------------------------------------------
+
+
+def _read_run(path: Path) -> tuple[BenchmarkExecution | None, RunLock | None, list[str]]:
+    notes: list[str] = []
+    execution = _read(path / layout.EXECUTION, BenchmarkExecution, notes)
+    lock = _read(path / layout.LOCK, RunLock, notes)
+    if lock is None and execution is None:
+        notes.append(f"{path / layout.LOCK} is missing: the run was stopped before it began")
+    return execution, lock, notes
+
+
+def _summary(
+    path: Path, execution: BenchmarkExecution | None, lock: RunLock | None, notes: list[str]
+) -> RunSummary:
+    if execution is not None:
+        return _finished(path, execution, notes)
+    running = _is_running(path)
+    if not running:
+        notes = [*notes, "not finished: its runner ended before the run did"]
+    return _unfinished(path, lock, running=running, notes=notes)
+
+
+def _finished(path: Path, execution: BenchmarkExecution, notes: list[str]) -> RunSummary:
+    tasks = len(execution.task_executions)
+    return RunSummary(
+        run_id=execution.run_id,
+        path=path,
+        status=execution.status,
+        agent_name=execution.agent_name,
+        agent_version=execution.agent_version,
+        suite_name=execution.suite_name,
+        suite_version=execution.suite_version,
+        started_at=execution.started_at,
+        finished_at=execution.finished_at,
+        tasks_total=tasks,
+        tasks_finished=tasks,
+        score=execution.overall_score,
+        notes=tuple(notes),
+    )
+
+
+def _unfinished(path: Path, lock: RunLock | None, *, running: bool, notes: list[str]) -> RunSummary:
+    events = list(_events(path))
+    finished = {
+        (event.task_id, event.repeat) for event in events if event.kind is EventKind.TASK_FINISHED
+    }
+    return RunSummary(
+        run_id=path.name,
+        path=path,
+        status=ExecutionStatus.RUNNING if running else ExecutionStatus.FAILED,
+        agent_name=lock.agent_name if lock else "",
+        agent_version=lock.agent_version if lock else "",
+        suite_name=lock.suite_name if lock else "",
+        suite_version=lock.suite_version if lock else "",
+        started_at=events[0].at if events else None,
+        tasks_total=len(lock.task_order) * lock.repeats if lock else 0,
+        tasks_finished=len(finished),
+        notes=tuple(notes),
+    )
+
+
+def _is_running(run: Path) -> bool:
+    """Whether a runner holds the event log; see `RunDirectory`."""
+    try:
+        handle = os.open(run / layout.EVENTS, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _events(run: Path) -> Iterator[RunEvent]:
+    """Those that can be read: a crash may have torn a line, and no result rests on it."""
+    try:
+        lines = (run / layout.EVENTS).read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield RunEvent.model_validate_json(line)
+        except ValidationError:
+            continue
+
+
+# -- one attempt, one file -----------------------------------------------------------------------
+
+
+def _attempt(task_id: str, repeat: int, attempt: int, path: Path) -> RecordedAttempt:
+    notes: list[str] = []
+    execution = _read(path / layout.EXECUTION, TaskExecution, notes)
+    if execution is None and not notes:
+        notes.append(f"{path / layout.EXECUTION} is missing")
+    return RecordedAttempt(
+        path=path,
+        task_id=task_id,
+        repeat=repeat,
+        attempt=attempt,
+        execution=execution,
+        note="; ".join(notes),
+    )
+
+
+def _read(path: Path, noun: type[N], notes: list[str]) -> N | None:
+    """The noun in a file; None where it is missing or, with a note, where it cannot be read."""
+    try:
+        return noun.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        notes.append(f"{path} is damaged at {where}: {first['msg']}")
+    except OSError as error:
+        notes.append(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+    return None
+
+
+def _run_paths(root: Path) -> list[Path]:
+    return [path for path in _directories(root) if layout.is_safe_name(path.name)]
+
+
+def _directories(path: Path) -> list[Path]:
+    """Its subdirectories by name, links and what is being staged left out."""
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [
+        Path(entry.path)
+        for entry in entries
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    ]

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from runner.domain import EventKind, RunEvent
+from runner.reporting import LiveProgress, PlainProgress, QuietProgress, progress_for
+from tests.unit.records.nouns import event
+
+HOSTILE = "\x1b[2J[red]x[/red]"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def a_run() -> list[RunEvent]:
+    first: dict[str, Any] = {"task_id": "t1", "repeat": 1, "attempt": 1}
+    second: dict[str, Any] = {"task_id": "t2", "repeat": 2, "attempt": 1}
+    ended = {"status": "timeout", "failure_reason": "agent_timeout", "score": 0.0, "seconds": 1.5}
+    return [
+        event(EventKind.RUN_STARTED, data={"total": 2}),
+        event(EventKind.TASK_STARTED, **first),
+        event(EventKind.TASK_RETRIED, **first, data={"reason": HOSTILE}),
+        event(EventKind.TASK_STARTED, **first),
+        event(EventKind.TASK_FINISHED, **first, data={"status": "completed", "score": 100.0}),
+        event(EventKind.TASK_STARTED, **second),
+        event(EventKind.RUN_DRAINING),
+        event(EventKind.TASK_FINISHED, **second, data=ended),
+        event(EventKind.RUN_FINISHED, data={"status": "cancelled"}),
+    ]
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        progress.say(f"building {HOSTILE}")
+        for each in a_run():
+            progress.notify(each)
+    assert stream.getvalue().splitlines() == [
+        "building \\x1b[2J[red]x[/red]",
+        "run 20261122-103800-1f2e3d: 2 tasks",
+        "t1: started",
+        "t1: tried again, for a reason of ours: \\x1b[2J[red]x[/red]",
+        "t1: started",
+        "[1/2] t1: completed, score 100.0",
+        "t2 #2: started",
+        "stopping: what runs may finish; interrupt again to stop it now",
+        "[2/2] t2 #2: agent_timeout, score 0.0, 1.50 s",
+        "run 20261122-103800-1f2e3d: cancelled",
+    ]
+
+
+def test_a_closed_stream_does_not_stop_a_run() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    stream.close()
+    progress.notify(a_run()[0])
+
+
+def live() -> tuple[LiveProgress, Console]:
+    console = Console(file=Terminal(), width=80, force_terminal=True, color_system=None)
+    return LiveProgress(console), console
+
+
+def frame(progress: LiveProgress, console: Console) -> str:
+    with console.capture() as captured:
+        console.print(progress._render())
+    return captured.get()
+
+
+def test_the_live_display_follows_the_run() -> None:
+    progress, console = live()
+    events = a_run()
+    for each in events[:4]:
+        progress.notify(each)
+    text = frame(progress, console)
+    assert "0/2 tasks" in text
+    assert "0:00  t1" in text
+    assert "\\x1b[2J[red]x[/red]" in text
+    for each in events[4:6]:
+        progress.notify(each)
+    text = frame(progress, console)
+    assert "1/2 tasks" in text
+    assert "t2 #2" in text
+    assert "✔ completed  t1  100.0" in text
+    for each in events[6:]:
+        progress.notify(each)
+    assert "2/2 tasks" in frame(progress, console)
+    assert "◷ agent_timeout  t2 #2  0.0  1.50 s" in frame(progress, console)
+
+
+def test_many_running_tasks_do_not_fill_the_screen() -> None:
+    progress, console = live()
+    for number in range(50):
+        progress.notify(event(EventKind.TASK_STARTED, task_id=f"t{number}", repeat=1))
+    text = frame(progress, console)
+    assert "and 42 more" in text
+    assert len(text.splitlines()) < 15
+
+
+def test_the_live_display_takes_events_from_any_thread() -> None:
+    progress, console = live()
+
+    def work(worker: int) -> None:
+        for number in range(50):
+            each = {"task_id": f"t{worker}-{number}", "repeat": 1}
+            progress.notify(event(EventKind.TASK_STARTED, **each))
+            progress.notify(event(EventKind.TASK_FINISHED, **each))
+
+    with progress:
+        progress.notify(event(EventKind.RUN_STARTED, data={"total": 400}))
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert "400/400" in frame(progress, console)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+@pytest.mark.parametrize(
+    "data", [{}, {"status": "no such"}, {"status": [], "score": "x", "seconds": None, "total": "y"}]
+)
+def test_odd_events_do_no_harm(kind: EventKind, data: dict[str, Any]) -> None:
+    progress, console = live()
+    progress.notify(event(kind, data=data))
+    frame(progress, console)
+    PlainProgress(io.StringIO()).notify(event(kind, data=data))
+
+
+def test_the_display_is_chosen_by_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(progress_for(Terminal())) is LiveProgress
+    assert type(progress_for(io.StringIO())) is PlainProgress
+    assert type(progress_for(Terminal(), quiet=True)) is QuietProgress
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(progress_for(Terminal())) is PlainProgress
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with QuietProgress() as progress:
+        progress.say("x")
+        for each in a_run():
+            progress.notify(each)
+    assert capsys.readouterr() == ("", "")
