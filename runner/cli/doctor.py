@@ -16,7 +16,7 @@ from runner.cli.invocation import (
 )
 
 if TYPE_CHECKING:
-    from runner.bootstrap import Check, DoctorReport
+    from runner.evaluation.doctor import Check, DoctorReport
 
 FIELDS = ("name", "ok", "required", "promised", "found", "remedy")
 """Of each check, in JSON."""

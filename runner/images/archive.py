@@ -117,7 +117,7 @@ def _decompressed(file: IO[bytes], limits: BuildLimits, shown: str) -> Iterator[
         yield file
         return
     with tempfile.TemporaryFile(prefix="agenttrace-archive-") as plain:
-        with gzip.GzipFile(fileobj=file) as unpacked:
+        with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
             _copy(unpacked, plain, limits.image_bytes, shown)
         plain.seek(0)
         yield plain
@@ -250,11 +250,11 @@ class _Writer:
         return name
 
     def _unpack(self, member: tarfile.TarInfo, plain: IO[bytes]) -> None:
-        piece = _Piece(self._source, member.offset_data, member.size)
+        piece = cast("IO[bytes]", _Piece(self._source, member.offset_data, member.size))
         if _starts_with(piece, COMPRESSED):
             _refuse(self._shown, "has a layer that is compressed by something else than gzip")
         if _starts_with(piece, (GZIP,)):
-            with gzip.GzipFile(fileobj=piece) as unpacked:
+            with gzip.GzipFile(fileobj=piece, mode="rb") as unpacked:
                 _copy(unpacked, plain, self._left, self._shown)
         else:
             _copy(piece, plain, self._left, self._shown)
@@ -280,7 +280,7 @@ class _Writer:
         self._tar.addfile(info, io.BytesIO(data))
 
 
-class _Piece(io.RawIOBase, IO[bytes]):
+class _Piece(io.RawIOBase):
     """A stretch of a file as a file of its own."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:

@@ -27,6 +27,7 @@ from runner.images.inspection import Provenance, runnable_image
 from runner.images.limits import BuildLimits
 from runner.images.raw import post
 from runner.images.reference import Details, check_reference, inspect, pull
+from runner.images.requirements import render_requirements
 from runner.images.streaming import Send, StreamStopped, stream
 from runner.images.wheels import PythonPlatform, WheelCache, probe_python
 from runner.ports import Say
@@ -92,7 +93,8 @@ class SubmissionImages:
         lines = local.read_requirements(endpoint)
         with Context(self._limits) as context:
             await asyncio.to_thread(local.add_code, context, endpoint)
-            digest = _digest(local.RECIPE, self._base_image, context.digest)
+            wanted = render_requirements(lines).decode()
+            digest = _digest(local.RECIPE, self._base_image, wanted, context.digest)
             provenance = _provenance(endpoint, digest)
             if known := await self._known(digest):
                 return self._image(known, endpoint, provenance)

@@ -10,6 +10,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,8 @@ from runner.images.limits import BuildLimits
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
+VISITS_PER_FILE = 10
+"""How many ignored files may be looked at for each that may be sent."""
 
 
 class _Hashing(io.RawIOBase):
@@ -84,7 +87,7 @@ class Context:
 
     def add_tree(self, root: Path, ignore: IgnoreRules, prefix: str = "") -> None:
         """Everything in the directory that `ignore` leaves."""
-        for relative in _walk(root, ignore):
+        for relative in _walk(root, ignore, VISITS_PER_FILE * self._limits.context_files):
             self._add(root, relative, prefix)
 
     def add_path(self, root: Path, relative: str, prefix: str = "") -> None:
@@ -159,14 +162,23 @@ class Context:
             )
 
 
-def _walk(root: Path, ignore: IgnoreRules) -> Iterator[str]:
-    """Relative paths in a fixed order, directories before what they hold; links not followed."""
+def _walk(root: Path, ignore: IgnoreRules, most: int) -> Iterator[str]:
+    """Relative paths in a fixed order, directories before what they hold; links not followed.
+
+    Looks at no more than `most` entries, ignored ones included.
+    """
     pending = [""]
     while pending:
         directory = pending.pop()
         below: list[str] = []
         with os.scandir(root / directory) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+            found = sorted(islice(entries, most + 1), key=lambda entry: entry.name)
+        most -= len(found)
+        if most < 0:
+            raise BuildFailed(
+                f"{one_line(str(root))} has too many files, ignored ones included",
+                remedy="move them out of the submission's directory",
+            )
         for entry in found:
             relative = posixpath.join(directory, entry.name)
             excluded = ignore.excludes(relative)

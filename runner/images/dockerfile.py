@@ -182,6 +182,14 @@ class _Reader:
         if keyword.upper() not in KEYWORDS:
             raise _refusal(self.shown, number, *_unknown(keyword.upper()))
         flags, arguments = self._flags(number, keyword.upper(), rest.strip())
+        if keyword.upper() in ("RUN", "COPY", "ADD") and _HEREDOC.search(arguments):
+            # Told here, before the text's own lines are taken for instructions.
+            raise _refusal(
+                self.shown,
+                number,
+                f"{keyword.upper()} with a here-document (<<)",
+                "put the text in a file and COPY it; the classic builder has no here-documents",
+            )
         if not arguments:
             raise _refusal(self.shown, number, f"{keyword.upper()} without arguments", "add them")
         return Instruction(line=number, keyword=keyword.upper(), flags=flags, arguments=arguments)
@@ -251,7 +259,6 @@ class _Judge:
                     instruction, f"{instruction.keyword} before FROM", "move it down"
                 )
             case "RUN" | "COPY" | "ADD":
-                self._no_heredoc(instruction)
                 self._copy_source(instruction)
                 self._no_remote(instruction)
             case _:
@@ -325,14 +332,6 @@ class _Judge:
                     f"--platform={one_line(value, 40)}, but this engine runs {self._platform}",
                     "remove the option",
                 )
-
-    def _no_heredoc(self, instruction: Instruction) -> None:
-        if _HEREDOC.search(instruction.arguments):
-            raise self._refuse(
-                instruction,
-                f"{instruction.keyword} with a here-document (<<)",
-                "put the text in a file and COPY it; the classic builder has no here-documents",
-            )
 
     def _copy_source(self, instruction: Instruction) -> None:
         earlier = self._stages[:-1]

@@ -15,23 +15,16 @@ from runner.errors import BuildFailed
 
 IGNORE_NAME = ".dockerignore"
 MAX_IGNORE_BYTES = 64 * 1024
-MAX_PATTERNS = 1000
+MAX_PATTERNS = 500
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One line; a path that `matches` is left out, or taken back in when it is an exception."""
+    """One line; what it matches is left out, or taken back in when it is an exception."""
 
     expression: re2._Regexp
+    """Matches a path that the line names, and everything below it."""
     is_exception: bool
-    depth: int
-
-    def matches(self, path: str) -> bool:
-        """Whether the line names `path` or a directory above it."""
-        parts = path.split("/")
-        return bool(self.expression.match(path)) or (
-            self.depth < len(parts) and bool(self.expression.match("/".join(parts[: self.depth])))
-        )
 
 
 class IgnoreRules:
@@ -48,7 +41,7 @@ class IgnoreRules:
         """Whether `path` (relative, with slashes) is left out."""
         excluded = False
         for rule in self._rules:
-            if rule.is_exception == excluded and rule.matches(path):
+            if rule.is_exception == excluded and rule.expression.match(path):
                 excluded = not rule.is_exception
         return excluded
 
@@ -79,9 +72,9 @@ def _rule(line: str) -> _Rule | None:
     if not parts:
         return None
     try:
-        expression = re2.compile(translate("/".join(parts)))
+        expression = re2.compile(translate("/".join(parts)).removesuffix("$") + "(?:/.*)?$")
     except re2.error:
         raise BuildFailed(
             f"{IGNORE_NAME}: {one_line(line, 80)!r} is not a pattern", remedy="correct that line"
         ) from None
-    return _Rule(expression=expression, is_exception=is_exception, depth=len(parts))
+    return _Rule(expression=expression, is_exception=is_exception)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,11 +65,16 @@ class Cgroup:
             self._set_frozen(frozen=False)
 
     def kill_all_but(self, spared: int) -> None:
-        """SIGKILL to every process but `spared`; frozen ones die as they thaw."""
-        for pid in self.processes:
-            if pid != spared:
+        """SIGKILL to every process but `spared`; frozen ones die as they thaw.
+
+        A pid is held by a descriptor and looked for again before it is signalled, so that one
+        which ended and was given to another process of this host is not hit.
+        """
+        with ExitStack() as stack:
+            held = {pid: fd for pid in self.processes if (fd := _held(pid, stack)) is not None}
+            for pid in set(self.processes) & set(held) - {spared}:
                 with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+                    signal.pidfd_send_signal(held[pid], signal.SIGKILL)
 
     @property
     def _freezer(self) -> Path | None:
@@ -89,6 +94,16 @@ class Cgroup:
         return (self.read("freezer.state") or "FROZEN").strip() == "FROZEN"
 
 
+def _held(pid: int, stack: ExitStack) -> int | None:
+    """A descriptor of the process, closed with `stack`; None if there is no such process."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return None
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
 def find_cgroup(pid: int, container_id: str, root: Path = Path("/")) -> Cgroup | None:
     """The cgroup of the container whose first process is `pid` on this host.
 
@@ -100,9 +115,9 @@ def find_cgroup(pid: int, container_id: str, root: Path = Path("/")) -> Cgroup |
         mounts = (root / "proc/self/mountinfo").read_text()
     except OSError:
         return None
-    paths = dict(_memberships(memberships))
-    if not any(container_id in path for path in paths.values()):
-        return None
+    # A dying process is already in the root of version 1's hierarchies while the unified one still
+    # names its container: whatever is not named after the container is not the container's.
+    paths = {c: p for c, p in _memberships(memberships) if container_id in p}
     directories = _directories(paths, mounts, root)
     if set(V1_CONTROLLERS) <= set(directories):
         return Cgroup(1, directories)

@@ -71,16 +71,21 @@ def install_modules(names, destination):
 
 
 def loaded_files(names):
-    """Source and extension files of every module in memory after importing `names`."""
+    """Source and extension files of every module in memory after importing `names`.
+
+    By name as well as by `__file__`: collections.abc puts another module in its own place.
+    """
     script = (
-        f"import {', '.join(names)}, sys\n"
-        "for m in list(sys.modules.values()):\n"
-        "    f = getattr(m, '__file__', None)\n"
-        "    if f and m.__name__ != '__main__': print(f)\n"
+        f"import {', '.join(names)}, os, sys\n"
+        "library = os.path.dirname(os.__file__)\n"
+        "for name, module in list(sys.modules.items()):\n"
+        "    print(getattr(module, '__file__', None) or '')\n"
+        "    print(os.path.join(library, name.replace('.', '/') + '.py'))\n"
     )
     command = [sys.executable, "-I", "-S", "-B", "-c", script]
     listing = subprocess.run(command, check=True, capture_output=True, text=True)
-    return sorted({Path(line) for line in listing.stdout.splitlines()})
+    files = {Path(line) for line in listing.stdout.splitlines() if line}
+    return sorted(file for file in files if file.is_file())
 
 
 def compile_to(source, target):
@@ -156,7 +161,9 @@ def smoke_test(destination):
     check = (
         f"import sys, {names}\n"
         f"assert sys.prefix == sys.exec_prefix == {str(destination)!r}, sys.prefix\n"
-        f"assert all(p.startswith({str(destination)!r}) for p in sys.path), sys.path\n"
+        "mapped = [line.split()[5] for line in open('/proc/self/maps') if '/' in line]\n"
+        f"strange = [p for p in sys.path + mapped if not p.startswith({str(destination)!r})]\n"
+        "assert not strange, strange\n"
     )
     library = str(destination / "lib")
     command = [f"{library}/ld.so", "--inhibit-cache", "--library-path", library]

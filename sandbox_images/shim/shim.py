@@ -38,6 +38,9 @@ STOP_SECONDS = 2.0
 CGROUP_FILE_BYTES = 16_384
 NEARLY_FULL_BYTES = 65_536
 FIRST_DIALED_STREAM = 16
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NOT_INHERITED = (*IGNORED, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ)
+"""What we or our Python ignore, which would be ignored by the agent and all its children too."""
 
 
 class Channel:
@@ -179,7 +182,7 @@ def become_agent(agent, request, report):
         os.dup2(agent.stdin_read, STDIN)
         for descriptor, target in zip(high, (STDOUT, STDERR, ANSWER), strict=True):
             os.dup2(descriptor, target)
-        for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ):
+        for number in NOT_INHERITED:
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
         os.chdir(request["cwd"])
@@ -241,7 +244,7 @@ class Shim:
         os.set_blocking(wakeup_write, False)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
 
     def run(self):
@@ -526,6 +529,8 @@ def reap():
 
 def kill_everything():
     """SIGKILL to all but ourselves: one call, under a lock of the kernel's that no fork escapes."""
+    if os.getpid() != 1:
+        raise SystemExit("only PID 1 of a container may kill everything it can see")
     try:
         os.kill(-1, signal.SIGKILL)
     except ProcessLookupError:
