@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 FREEZE_SECONDS = 2.0
@@ -137,15 +138,17 @@ def _memberships(text: str) -> list[tuple[str, str]]:
 
 
 def _directories(paths: Mapping[str, str], mountinfo: str, root: Path) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for line in mountinfo.splitlines():
         fields, _, tail = line.partition(" - ")
         kind, _, options = tail.split(" ", 2)
         mount_root, mount_point = fields.split(" ")[3:5]
         for controller in _controllers(kind, options):
             if controller in paths:
-                relative = _below(paths[controller], mount_root)
-                found[controller] = root / mount_point.lstrip("/") / relative
+                relative = _below(paths[controller], _unescaped(mount_root))
+                place = root / _unescaped(mount_point).lstrip("/")
+                if relative is not None and (place / relative).is_dir():
+                    found.setdefault(controller, place / relative)
     return found
 
 
@@ -157,6 +160,14 @@ def _controllers(kind: str, options: str) -> list[str]:
     return []
 
 
-def _below(path: str, mount_root: str) -> str:
-    """A cgroup's path as seen from a mount whose root is `mount_root`."""
-    return path.removeprefix(mount_root if mount_root != "/" else "").lstrip("/")
+def _below(path: str, mount_root: str) -> PurePosixPath | None:
+    """A cgroup's path as seen from a mount whose root is `mount_root`; None: not seen from it."""
+    parts = PurePosixPath(path)
+    if not parts.is_relative_to(mount_root) or ".." in parts.parts:
+        return None
+    return parts.relative_to(mount_root)
+
+
+def _unescaped(field: str) -> str:
+    """A path as /proc writes it, blanks as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from runner.sandbox.pump import pumped
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -59,9 +60,11 @@ class AttachedChannel:
     async def close(self) -> None:
         """Closes the connection; the shim ends itself when it notices."""
         self._writer.close()
-        with suppress(ConnectionError, OSError):
-            await self._writer.wait_closed()
-        self._keep_alive.close()
+        try:
+            with suppress(OSError):
+                await self._writer.wait_closed()
+        finally:
+            self._keep_alive.close()
 
 
 def attach(client: APIClient, container: str) -> tuple[socket.socket, Any]:
@@ -74,28 +77,17 @@ def attach(client: APIClient, container: str) -> tuple[socket.socket, Any]:
     raw = getattr(wrapper, "_sock", wrapper)
     if type(raw) is socket.socket:
         return raw, wrapper
-    return _pumped(raw), wrapper
+    ours = pumped(raw)
+    return ours, ours
 
 
 async def open_channel(raw: socket.socket, keep_alive: Any) -> AttachedChannel:
     """The channel over an attached socket."""
-    raw.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=raw)
+    try:
+        raw.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=raw)
+    except BaseException:
+        raw.close()
+        keep_alive.close()
+        raise
     return AttachedChannel(reader, writer, keep_alive)
-
-
-def _pumped(raw: Any) -> socket.socket:
-    """A plain socket in front of one that asyncio cannot poll (TLS, ssh), moved by two threads."""
-    ours, theirs = socket.socketpair()
-    for source, target in ((raw, theirs), (theirs, raw)):
-        threading.Thread(target=_pump, args=(source, target), daemon=True).start()
-    return ours
-
-
-def _pump(source: Any, target: Any) -> None:
-    with suppress(OSError, ValueError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    for end in (source, target):
-        with suppress(OSError, ValueError, AttributeError):
-            end.shutdown(socket.SHUT_RDWR)

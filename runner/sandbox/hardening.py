@@ -106,7 +106,7 @@ def _cpu(limits: Limits, policy: SandboxPolicy, cpuset: str) -> dict[str, Any]:
         return {"cpuset_cpus": cpuset}
     return {
         "cpu_period": CPU_PERIOD_MICROSECONDS,
-        "cpu_quota": int(limits.cpus * CPU_PERIOD_MICROSECONDS),
+        "cpu_quota": round(limits.cpus * CPU_PERIOD_MICROSECONDS),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,9 @@ from runner.errors import StorageFailed
 
 PREFIX = "agenttrace"
 SUFFIX = ".containers"
+_OUR_NAME = re.compile(rf"{PREFIX}-[0-9a-f]{{12}}-[0-9]{{1,9}}")
+"""What `new_name` makes; nothing else that stands in a journal is ever passed to an engine."""
+_JOURNAL_BYTES = 64 * 1024 * 1024
 
 
 class Journal:
@@ -38,14 +42,20 @@ class Journal:
     def __enter__(self) -> Journal:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._open_locked()
         except OSError as error:
             raise StorageFailed(
                 f"cannot write {self.path}: {error.strerror}",
                 remedy="free some space, or set storage.state_dir to a directory of yours",
             ) from error
         return self
+
+    def _open_locked(self) -> None:
+        """Locked before it has the name that a reaper looks for, or one could take it over."""
+        unnamed = self.path.with_suffix(".new")
+        self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unnamed.rename(self.path)
 
     def __exit__(self, *_: object) -> None:
         if not self._open:
@@ -71,12 +81,19 @@ def abandoned(directory: Path, *, forget: bool = True) -> Iterator[list[str]]:
     """Names that dead runners left; with `forget`, forgotten if the block ends normally."""
     taken = list(_taken_over(directory))
     try:
-        yield [name for _, path in taken for name in path.read_text().split()]
+        yield [name for descriptor, path in taken for name in _names(descriptor, path)]
         for _, path in taken if forget else ():
             path.unlink(missing_ok=True)
     finally:
         for descriptor, _ in taken:
             os.close(descriptor)
+
+
+def _names(descriptor: int, path: Path) -> list[str]:
+    """Those of the journal's own runner; a damaged or forged line names nobody's container."""
+    lines = os.pread(descriptor, _JOURNAL_BYTES, 0).decode("ascii", "replace").splitlines()
+    own = f"{PREFIX}-{path.name.removesuffix(SUFFIX)}-"
+    return [line for line in lines if _OUR_NAME.fullmatch(line) and line.startswith(own)]
 
 
 def _taken_over(directory: Path) -> Iterator[tuple[int, Path]]:

@@ -38,6 +38,9 @@ class Reading:
 
 NOTHING = Reading()
 
+_MOST_DIGITS = 20
+"""Of a 64-bit number; a longer one is nothing that a kernel writes."""
+
 
 def read_cgroup(read: ReadFile, version: Literal[1, 2]) -> Reading:
     """From the files of one cgroup."""
@@ -149,10 +152,12 @@ def _scaled(value: int | None, factor: float) -> float | None:
 
 def _number(text: str | None) -> int | None:
     text = (text or "").strip()
-    return int(text) if text.isdecimal() else None
+    whole = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    return int(text) if whole else None
 
 
 def _table(text: str | None) -> dict[str, int]:
     """Lines `name number`."""
     pairs = (line.split() for line in (text or "").splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    numbers = {pair[0]: _number(pair[1]) for pair in pairs if len(pair) == 2}
+    return {name: number for name, number in numbers.items() if number is not None}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.domain import ContainerEnd, Image, Limits, Measurement, SandboxFacts
 from runner.engine import EngineClient
-from runner.errors import EngineFailed, EngineUnavailable, InfrastructureError
+from runner.errors import EngineFailed, InfrastructureError, RunnerError
 from runner.ports import ShimFiles, StageTimer
 from runner.sandbox.cgroup import Cgroup, find_cgroup
 from runner.sandbox.channel import AttachedChannel, attach, open_channel
@@ -27,8 +28,18 @@ from runner.sandbox.meter import (
 )
 from runner.sandbox.reaper import remove
 from runner.sandbox.sampler import Sampler
+from runner.sandbox.settled import settled
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+T = TypeVar("T")
 
 POSTMORTEM_SECONDS = 5.0
+REMOVED = ("removing", "dead")
+"""States of a container that somebody is removing, from before the engine kills it."""
+ENDING_SECONDS = 2.0
+"""How long the shim may take to end itself once its channel is closed."""
 
 
 class DockerSandbox:
@@ -60,23 +71,33 @@ class DockerSandbox:
     ) -> ContainerSession:
         arguments = create_arguments(image, limits, self._policy, name, cpuset)
         with timer.stage("create"):
-            await self._client.call(
-                "create container", lambda docker: docker.create_container(**arguments)
-            )
+            await self._call("create container", lambda d: d.create_container(**arguments))
         with timer.stage("attach"):
-            raw, keep_alive = await self._client.call(
-                "attach to container", lambda docker: attach(docker, name)
-            )
-            channel = await open_channel(raw, keep_alive)
+            channel = await self._attach(name)
         try:
             with timer.stage("start"):
-                await self._client.call("start container", lambda docker: docker.start(name))
+                await self._call("start container", lambda d: d.start(name))
             with timer.stage("read back"):
                 inspected = await self._inspect(name)
             return self._session(channel, arguments, inspected)
         except BaseException:
             await channel.close()
             raise
+
+    async def _call(self, what: str, function: Callable[[APIClient], T]) -> T:
+        """As the client's, but not left behind by a cancellation: `remove` comes after it."""
+        return (await settled(self._client.call(what, function))).result()
+
+    async def _attach(self, name: str) -> AttachedChannel:
+        attaching = self._client.call("attach to container", lambda d: attach(d, name))
+        try:
+            raw, keep_alive = (await settled(attaching)).result()
+        except asyncio.CancelledError as cancelled:
+            with suppress(RunnerError):
+                for unwanted in cancelled.args[0].result():
+                    unwanted.close()
+            raise
+        return await open_channel(raw, keep_alive)
 
     def _session(
         self, channel: AttachedChannel, arguments: dict[str, Any], inspected: dict[str, Any]
@@ -95,7 +116,8 @@ class DockerSandbox:
             applied=applied,
         )
         pid = int(inspected["State"].get("Pid") or 0)
-        cgroup = find_cgroup(pid, inspected["Id"]) if pid else None
+        local = self._client.address.socket_path is not None  # else its pids are not this host's
+        cgroup = find_cgroup(pid, inspected["Id"]) if pid and local else None
         return ContainerSession(self._client, channel, facts, cgroup, pid)
 
     async def _inspect(self, name: str) -> dict[str, Any]:
@@ -106,15 +128,11 @@ class DockerSandbox:
 
     async def _remove(self, name: str) -> None:
         """Also after a create whose reply was lost, and when the task is being cancelled."""
-        removal = asyncio.ensure_future(remove(self._client, name))
-        try:
-            await asyncio.shield(removal)
-        except asyncio.CancelledError:
-            await removal
-            raise
-        finally:
-            if removal.done() and not removal.cancelled() and removal.exception() is None:
-                self._journal.forget(name)
+        (await settled(self._remove_and_forget(name))).result()
+
+    async def _remove_and_forget(self, name: str) -> None:
+        await remove(self._client, name, ENDING_SECONDS)
+        self._journal.forget(name)
 
 
 class ContainerSession:
@@ -233,12 +251,17 @@ class ContainerSession:
 
     async def _final_state(self) -> dict[str, Any]:
         """The engine's record once it knows of the end."""
-        async with asyncio.timeout(POSTMORTEM_SECONDS):
-            while True:
-                state = await self._state()
-                if not state.get("Running"):
-                    return state
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + POSTMORTEM_SECONDS
+        while (state := await self._state()).get("Running"):
+            if time.monotonic() > deadline:
+                raise InfrastructureError(
+                    f"the connection to container {self._name} broke while it went on running",
+                    remedy="nothing: it is retried; check the engine's log if it happens again",
+                )
+            await asyncio.sleep(0.05)
+        if state.get("Status") in REMOVED:
+            raise self._removed_by_others()
+        return state
 
     async def _state(self) -> dict[str, Any]:
         try:
@@ -247,15 +270,16 @@ class ContainerSession:
             )
         except EngineFailed as error:
             if error.not_found:
-                raise InfrastructureError(
-                    f"container {self._name} was removed by somebody else during the attempt",
-                    remedy="nothing: it is retried; do not prune while a run goes on",
-                ) from error
-            raise
-        except EngineUnavailable:
+                raise self._removed_by_others() from error
             raise
         state: dict[str, Any] = found["State"]
         return state
+
+    def _removed_by_others(self) -> InfrastructureError:
+        return InfrastructureError(
+            f"container {self._name} was removed by somebody else during the attempt",
+            remedy="nothing: it is retried; do not prune while a run goes on",
+        )
 
     @property
     def _name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.domain import Artifact, Limits
 from runner.domain.mounts import OUTPUT_DIRECTORY
-from runner.errors import ProtocolViolation
+from runner.errors import ProtocolViolation, StorageFailed
 from runner.transport.frames import Frame, Kind
 from runner.transport.launch import AgentUser
 from runner.transport.link import Link, LinkEnded
@@ -76,7 +76,7 @@ class Collection:
     """What has been kept and skipped so far, under the limits' caps whatever the shim says."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
-        self._directory = directory
+        self.directory = directory
         self._bytes_left = limits.artifact_bytes
         self._files_left = limits.artifact_files
         self._kept: list[Artifact] = []
@@ -120,7 +120,7 @@ class Collection:
 
     def target(self, path: str) -> Path:
         """Where a file of that (safe) path goes, its directories made."""
-        target = self._directory / path
+        target = self.directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
@@ -150,7 +150,18 @@ class Sink:
         self._size += len(data)
         if self._descriptor >= 0:
             self._digest.update(data)
-            os.write(self._descriptor, data)
+            self._store(data)
+
+    def _store(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            raise StorageFailed(
+                f"artifacts cannot be written to {self._collection.directory}: {error.strerror}",
+                remedy="free some space, or use -o on another disk",
+            ) from error
 
     def __exit__(self, kind: object, *_: object) -> None:
         if self._descriptor < 0:
@@ -160,6 +171,8 @@ class Sink:
             self._collection.keep(
                 Artifact(path=self._path, size_bytes=self._size, sha256=self._digest.hexdigest())
             )
+        else:  # half a file is no evidence
+            self._collection.target(self._path).unlink(missing_ok=True)
 
 
 def safe_path(path: str) -> str:
@@ -173,7 +186,7 @@ def safe_path(path: str) -> str:
 
 
 def _safe_name(name: str) -> str:
-    raw = os.fsencode(name) if _encodable(name) else name.encode("utf-8", "surrogatepass")
+    raw = _bytes_of(name)
     safe = "".join(chr(b) if _harmless(b) else f"%{b:02X}" for b in raw)
     if safe.startswith("."):
         safe = "%2E" + safe[1:]
@@ -183,12 +196,12 @@ def _safe_name(name: str) -> str:
     return safe
 
 
-def _encodable(name: str) -> bool:
+def _bytes_of(name: str) -> bytes:
+    """The name's bytes, a character each; what no shim sends becomes something, and no error."""
     try:
-        os.fsencode(name)
+        return name.encode("latin-1")
     except UnicodeEncodeError:
-        return False
-    return True
+        return name.encode("utf-8", "surrogatepass")
 
 
 def _harmless(byte: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -18,6 +18,7 @@ from runner.transport.messages import Dialed, parse
 from runner.transport.replies import Answer
 
 DIAL_PAUSE_SECONDS = 0.025
+CLOSE_SECONDS = 1.0
 JSON_INFLATION = 6
 """A character of the answer takes at most six bytes as JSON."""
 ENVELOPE_BYTES = 4096
@@ -82,7 +83,7 @@ def _claims(usage: Any) -> dict[str, int | float | str]:
     """What the agent says it used; kept beside what was measured, and never counted."""
     if not isinstance(usage, dict):
         return {}
-    named = [(k[:50], v) for k, v in usage.items() if isinstance(v, int | float)]
+    named = [(ascii(k[:50])[1:-1], v) for k, v in usage.items() if isinstance(v, int | float)]
     return {name: value for name, value in named[:MAX_CLAIMS] if abs(value) < 1e15}
 
 
@@ -138,7 +139,9 @@ class RelayedStream(httpcore.AsyncNetworkStream):
         self._link.drop_stream(self._number)
         if not self._ended:
             self._ended = True
-            await self._link.send(Kind.CLOSE, stream=self._number)
+            with suppress(TimeoutError):  # a shim that is busy is stopped or killed soon
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._link.send(Kind.CLOSE, stream=self._number)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ARG002 - httpcore's signature
         """Nothing is known of the connection."""

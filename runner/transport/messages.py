@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import ProtocolViolation
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of bytes or files; what a file system or a pipe can hold."""
 
 
 class Message(BaseModel):
@@ -39,21 +42,21 @@ class Started(Message):
 class Usage(Message):
     """What the agent wrote, and where there is no room left."""
 
-    totals: dict[str, int] = Field(default_factory=dict, alias="bytes")
-    full: tuple[str, ...] = ()
+    totals: dict[str, Count] = Field(default_factory=dict, alias="bytes", max_length=10)
+    full: tuple[str, ...] = Field(default=(), max_length=20)
 
 
 class Exited(Usage):
     """The agent's first process has ended."""
 
-    exit_code: int | None
-    signal: int | None
+    exit_code: Annotated[int, Field(ge=0, le=255)] | None
+    signal: Annotated[int, Field(ge=1, le=127)] | None
 
 
 class Stopped(Usage):
     """All of the agent's processes were killed."""
 
-    remaining: int = Field(ge=0)
+    remaining: Count
 
 
 class Failed(Message):
@@ -72,7 +75,8 @@ class File(Message):
     """An entry of the output directory; its bytes follow unless it was skipped."""
 
     path: str = Field(min_length=1, max_length=20_000)
-    size: int = Field(ge=0)
+    """A character for each byte of the name: no encoding holds for what an agent writes."""
+    size: Count
     skipped: str = ""
 
 

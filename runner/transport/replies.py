@@ -33,7 +33,7 @@ class Heard:
 
     def account(self, usage: Usage) -> None:
         """Takes the shim's totals."""
-        self.totals = {int(s): n for s, n in usage.totals.items() if s.isdecimal()}
+        self.totals = {stream: usage.totals.get(str(stream), 0) for stream in self.parts}
         self.full_mounts = usage.full
 
     def total(self, stream: int) -> int:
@@ -88,7 +88,7 @@ def make_reply(answer: Answer, heard: Heard, cap: int, wall_seconds: float) -> R
         ending = Ending(kind=EndingKind.INVALID_OUTPUT, detail="the answer is not valid UTF-8")
     return Reply(
         ending=ending,
-        output=cut(text, cap) if truncated else text,
+        output=cut(text, cap) if truncated or len(text) > cap else text,
         output_bytes=answer.length,
         output_truncated=truncated,
         stdout=bytes(heard.parts[STDOUT]),
@@ -112,4 +112,5 @@ def decode(data: bytes, *, complete: bool) -> tuple[str, bool]:
 def cut(text: str, cap: int) -> str:
     """`text` with the marker at its end, together at most `cap` bytes of UTF-8."""
     room = max(0, cap - len(TRUNCATION_MARKER.encode()))
-    return text.encode()[:room].decode("utf-8", "ignore") + TRUNCATION_MARKER
+    kept = text.encode()[:room] + TRUNCATION_MARKER.encode()
+    return kept[:cap].decode("utf-8", "ignore")

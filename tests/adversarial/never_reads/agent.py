@@ -1,0 +1,5 @@
+"""Never reads what it is asked."""
+import time
+
+time.sleep(0.3)
+print("42")
