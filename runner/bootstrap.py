@@ -154,12 +154,25 @@ def set_up(settings: Settings, say: Say) -> SetUpReport:
 def doctor(settings: Settings) -> DoctorReport:
     """Probes what this host's engine really enforces, from inside a throwaway container."""
 
-    from runner.evaluation.doctor import examine  # noqa: PLC0415 - used by this command alone
+    from runner.evaluation.doctor import (  # noqa: PLC0415 - used by this command alone
+        EngineFacts,
+        examine,
+    )
 
     async def probe() -> DoctorReport:
         async with _host(settings) as host:
+            info = host.client.info
             return await examine(
-                host.client.info,
+                EngineFacts(
+                    version=info.version,
+                    api_version=info.api_version,
+                    kernel=info.kernel,
+                    cgroup_version=info.cgroup_version,
+                    cgroup_driver=info.cgroup_driver,
+                    storage_driver=info.storage_driver,
+                    runtimes=info.runtimes,
+                    security_options=info.security_options,
+                ),
                 _probe_image(host),
                 host.sandbox,
                 host.transport,

@@ -123,7 +123,7 @@ class Score(Result):
     @property
     def normalized(self) -> float:
         """0 to 100."""
-        return 100.0 * self.raw / self.maximum
+        return 100.0 * (self.raw / self.maximum)
 
 
 class TaskExecution(Noun):

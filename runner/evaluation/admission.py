@@ -64,9 +64,9 @@ class Admission:
         try:
             yield
         finally:
-            async with self._changed:
-                self._memory -= limits.memory_bytes
-                self._cpus -= limits.cpus
+            self._memory -= limits.memory_bytes
+            self._cpus -= limits.cpus
+            async with self._changed:  # which may be cancelled: what is given back is back
                 self._changed.notify_all()
 
     async def _claim(self, limits: Limits) -> None:

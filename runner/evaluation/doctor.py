@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from runner.domain import Image
-from runner.evaluation.probe import NotProbed, Probed, probe_cpus, probe_isolation
+from runner.domain import MIB, Image, Limits
+from runner.evaluation.findings import Cpus, Finding, Isolation
+from runner.evaluation.probe import SMALL, NotProbed, probe_cpus, probe_isolation
 from runner.evaluation.promises import CPUS, ENGINE, ISOLATION, EngineFacts, Promise
 from runner.ports import Sandbox, Transport
 
@@ -72,5 +73,63 @@ async def examine(
 
 
 async def _after(
-    isolation: Probed[T_] | NotProbed, image: Image, sandbox: Sandbox, transport: Transport
-) -> object: ...
+    isolation: Isolation | NotProbed, image: Image, sandbox: Sandbox, transport: Transport
+) -> Cpus | NotProbed:
+    """The second probe; where the first could not run, the second would not either."""
+    if isinstance(isolation, NotProbed):
+        return isolation
+    return await probe_cpus(image, sandbox, transport)
+
+
+def _ran(isolation: Isolation | NotProbed, cpus: Cpus | NotProbed) -> Check:
+    failed = next((probe for probe in (isolation, cpus) if isinstance(probe, NotProbed)), None)
+    return Check(
+        name=CONTAINER,
+        ok=failed is None,
+        required=True,
+        promised="a container with every setting of a real attempt starts, answers and is removed",
+        found=failed.reason if failed else f"two did, with small limits: {_limits(SMALL)}",
+        remedy=failed.remedy if failed else "",
+    )
+
+
+def _limits(limits: Limits) -> str:
+    return (
+        f"{limits.memory_bytes // MIB} MiB memory, {limits.pids} processes,"
+        f" {limits.disk_bytes // MIB} MiB disk"
+    )
+
+
+def _judged(promises: Sequence[Promise[E]], evidence: E | NotProbed) -> Iterator[Check]:
+    for promise in promises:
+        if isinstance(evidence, NotProbed):
+            finding = Finding(None, "not tried: the probe did not run")
+        else:
+            finding = promise.judge(evidence)
+        yield Check(
+            name=promise.name,
+            ok=finding.ok,
+            required=False,
+            promised=promise.promised,
+            found=finding.found,
+            remedy="" if finding.ok else promise.remedy,
+        )
+
+
+def _is_required(name: str, required: Sequence[str]) -> bool:
+    return name in required or name.partition(".")[0] in required
+
+
+def _unknown(required: Sequence[str], known: Sequence[str]) -> Iterator[Check]:
+    """A promise that nobody can check is not kept."""
+    guarantees = {name.partition(".")[0] for name in known}
+    for name in required:
+        if name not in guarantees and name not in known:
+            yield Check(
+                name=name,
+                ok=False,
+                required=True,
+                promised="something that sandbox.require asks for",
+                found=f"this doctor does not know {name!a}",
+                remedy=f"known are: {', '.join(sorted(guarantees))}",
+            )

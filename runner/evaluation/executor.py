@@ -22,6 +22,7 @@ from runner.domain import (
     ExecutionStatus,
     FailureReason,
     Limits,
+    Reply,
     RunEvent,
     RunPlan,
     Score,
@@ -157,19 +158,28 @@ class Executor:
         except (InsufficientResources, StorageFailed):
             raise
         except InfrastructureError as error:
-            self._tell(
-                EventKind.TASK_RETRIED,
-                context.task,
-                context.repeat,
-                context.number,
-                reason=str(error),
-            )
             execution = context.spoilt(error)
-            await asyncio.to_thread(self.evidence.keep, execution, None, staging)
+            await self._keep(execution, None, staging)
+            self._tell_retried(context, error)
             return Tried(execution=execution, failure=error)
         execution = context.execution(made, verdict, self._score(made, verdict, context.task))
-        await asyncio.to_thread(self.evidence.keep, execution, made.reply, staging)
+        await self._keep(execution, made.reply, staging)
         return Tried(execution=execution)
+
+    async def _keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> None:
+        """Whole even when it is cancelled: nobody clears `staging` away before it is done."""
+        keeping = asyncio.create_task(
+            asyncio.to_thread(self.evidence.keep, execution, reply, staging)
+        )
+        cancelled = False
+        while not keeping.done():
+            try:
+                await asyncio.wait({keeping})
+            except asyncio.CancelledError:
+                cancelled = True
+        keeping.result()
+        if cancelled:
+            raise asyncio.CancelledError
 
     def _score(self, made: Attempt, verdict: Verdict, task: BenchmarkTask) -> Score | None:
         if verdict.status is not ExecutionStatus.COMPLETED:
@@ -268,6 +278,16 @@ class Executor:
         self.evidence.event(event)
         self.notify(event)
 
+    def _tell_retried(self, context: _Context, error: InfrastructureError) -> None:
+        if context.number <= self.retry.retries:
+            self._tell(
+                EventKind.TASK_RETRIED,
+                context.task,
+                context.repeat,
+                context.number,
+                reason=str(error),
+            )
+
     def _tell_finished(self, execution: TaskExecution) -> None:
         task = next(task for task in self.plan.tasks if task.task_id == execution.task_id)
         self._tell(
@@ -335,9 +355,7 @@ class _Context:
             finished_at=datetime.now(UTC),
             limits=self.limits,
             limit_overrides=self.task.limits.given(),
-            trace_id=trace_id_of(
-                self.plan.run_id, self.task.task_id, self.repeat, self.number
-            ),
+            trace_id=trace_id_of(self.plan.run_id, self.task.task_id, self.repeat, self.number),
         )
 
 

@@ -44,7 +44,8 @@ SMALL = Limits(
     open_files=128,
 )
 """So small that reaching every one of them takes a moment."""
-HALF_A_CPU = SMALL.model_copy(update={"cpus": 0.5})
+QUARTER_CPU = SMALL.model_copy(update={"cpus": 0.25})
+"""So little that a busy host does not hide whether anything holds it back."""
 SPIN_SECONDS, SPIN_PROCESSES = 0.5, 2
 MORE_CORES_THAN_ANY_HOST = 1024
 
@@ -141,7 +142,7 @@ async def probe_isolation(
     mounts = writable_mounts(SMALL, image.volumes) | {SHARED_MEMORY: SMALL.shm_bytes}
     limits = SMALL.model_dump(include={"disk_inodes", "pids", "open_files", "memory_bytes"})
     config = {"places": PLACES, "limits": limits | {"mounts": mounts}}
-    ran = await _run("isolation", config, image, SMALL, sandbox, transport)
+    ran = await _run("isolation", config, SMALL, image=image, sandbox=sandbox, transport=transport)
     return _read(ran, IsolationReport)
 
 
@@ -154,24 +155,23 @@ async def probe_cpus(
         "processes": SPIN_PROCESSES,
         "cores": MORE_CORES_THAN_ANY_HOST,
     }
-    ran = await _run("cpus", config, image, HALF_A_CPU, sandbox, transport)
+    ran = await _run("cpus", config, QUARTER_CPU, image=image, sandbox=sandbox, transport=transport)
     return _read(ran, CpuReport)
 
 
 async def _run(
     part: str,
     config: Mapping[str, object],
-    image: Image,
     limits: Limits,
+    *,
+    image: Image,
     sandbox: Sandbox,
     transport: Transport,
 ) -> Attempt | NotProbed:
     prompt = Prompt(task_id=f"doctor-{part}", text=part)
     with TemporaryDirectory(prefix="agenttrace-doctor-") as artifacts:
         try:
-            return await attempt(
-                prompt, config, image, limits, sandbox, transport, Path(artifacts)
-            )
+            return await attempt(prompt, config, image, limits, sandbox, transport, Path(artifacts))
         except RunnerError as error:
             return NotProbed(reason=error.message, remedy=error.remedy)
         except OSError as error:

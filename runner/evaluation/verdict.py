@@ -15,6 +15,7 @@ from runner.domain import (
     FailureReason,
     ResourceUsage,
 )
+from runner.domain.text import one_line
 from runner.errors import InfrastructureError
 
 OutputPolicy = Literal["truncate", "fail"]
@@ -78,7 +79,8 @@ def exhaustion(attempt: Attempt) -> Verdict | None:
         )
     if reply.full_mounts:
         return _exceeded(
-            FailureReason.DISK_EXCEEDED, f"no space left in {', '.join(reply.full_mounts)}"
+            FailureReason.DISK_EXCEEDED,
+            f"no space left in {one_line(', '.join(reply.full_mounts))}",
         )
     if reply.ending.signal == signal.SIGXFSZ:
         return _exceeded(FailureReason.DISK_EXCEEDED, "a file grew beyond the disk limit")

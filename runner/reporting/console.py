@@ -41,6 +41,10 @@ def console_for(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, emoji=False, highlight=False, width=width)
 
 
+FULL_SCORE = 99.95
+_WORTH = (("✘", "-", "wrong"), ("◐", "~", "partly"), ("✔", "+", "solved"))
+
+
 def inert(text: str | bytes, style: str = "", *, newlines: bool = False) -> Text:
     """Text that neither a terminal nor rich takes for anything else."""
     return Text(escape(text, newlines=newlines), style=style)
@@ -53,11 +57,26 @@ def outcome_cell(status: ExecutionStatus, reason: FailureReason | None, console:
     return Text(f"{symbol if _draws(console) else plain} {word}", style=style)
 
 
+def task_cell(
+    status: ExecutionStatus, reason: FailureReason | None, score: float | None, console: Console
+) -> Text:
+    """As `outcome_cell`, and of an answer that was judged, what it was worth."""
+    if status is not ExecutionStatus.COMPLETED or score is None:
+        return outcome_cell(status, reason, console)
+    symbol, plain, word = _WORTH[_worth(score)]
+    return Text(f"{symbol if _draws(console) else plain} {word}", style=score_cell(score).style)
+
+
+def _worth(score: float) -> int:
+    """0, 1 or 2: nothing, something, all."""
+    return 2 if score >= FULL_SCORE else int(score > 0)
+
+
 def score_cell(score: float | None) -> Text:
     """0 to 100."""
     if score is None:
         return Text("-", style="dim")
-    style = "green" if score >= 99.95 else "yellow" if score > 0 else "red"
+    style = ("red", "yellow", "green")[_worth(score)]
     return Text(f"{score:.1f}", style=style)
 
 

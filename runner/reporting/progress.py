@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.domain import EventKind, ExecutionStatus, FailureReason, RunEvent
-from runner.reporting.console import console_for, inert, outcome_cell, score_cell
+from runner.reporting.console import console_for, inert, score_cell, task_cell
 from runner.reporting.escape import escape, shorten
 
 _FRAMES_PER_SECOND = 8
@@ -255,7 +255,9 @@ def _verdict(event: RunEvent) -> str:
 def _ended_line(event: RunEvent, console: Console) -> Text:
     status, seconds = _status(event), _number(event, "seconds")
     return Text.assemble(
-        outcome_cell(status, _reason(event), console) if status else Text(_word(event)),
+        task_cell(status, _reason(event), _number(event, "score"), console)
+        if status
+        else Text(_word(event)),
         f"  {escape(_name(event.task_id or '', event.repeat or 1))}  ",
         score_cell(_number(event, "score")),
         "" if seconds is None else f"  {seconds:.2f} s",

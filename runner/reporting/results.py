@@ -25,6 +25,7 @@ from runner.reporting.console import (
     plain_table,
     score_cell,
     seconds_cell,
+    task_cell,
 )
 from runner.reporting.escape import shorten
 
@@ -51,7 +52,7 @@ def render_attempt(
     """One attempt in full: how it ended, what it used, how it was judged, what it answered."""
     field(console, "task", f"{execution.task_id} ({execution.category.value})")
     field(console, "attempt", f"{execution.attempt} of repeat {execution.repeat}")
-    field(console, "outcome", outcome_cell(execution.status, execution.failure_reason, console))
+    field(console, "outcome", _outcome(execution, console))
     if execution.failure_detail:
         field(console, "because", shorten(execution.failure_detail, _OUTPUT_CHARACTERS))
     field(console, "score", judged_cell(execution))
@@ -65,6 +66,11 @@ def render_attempt(
 
 
 # -- a run ---------------------------------------------------------------------------------------
+
+
+def _outcome(execution: TaskExecution, console: Console) -> Text:
+    score = execution.score.normalized if execution.score else None
+    return task_cell(execution.status, execution.failure_reason, score, console)
 
 
 def _tasks_table(execution: BenchmarkExecution, console: Console) -> Table:
@@ -82,7 +88,7 @@ def _task_row(execution: TaskExecution, console: Console) -> Iterable[Text]:
     usage = execution.resource_usage
     measured = execution.measurement is not None or usage.memory_peak_source is not None
     yield Text(" ") + inert(_label(execution))
-    yield outcome_cell(execution.status, execution.failure_reason, console)
+    yield _outcome(execution, console)
     yield judged_cell(execution)
     yield seconds_cell(usage.execution_time_seconds)
     yield seconds_cell(usage.cpu_seconds if measured else None)

@@ -16,6 +16,7 @@ from runner.reporting.console import (
     plain_table,
     score_cell,
     seconds_cell,
+    task_cell,
 )
 from runner.reporting.results import render_result
 
@@ -91,4 +92,5 @@ def _attempt_row(attempt: RecordedAttempt, console: Console) -> Iterable[Text]:
         return
     yield seconds_cell(execution.resource_usage.execution_time_seconds)
     yield judged_cell(execution)
-    yield outcome_cell(execution.status, execution.failure_reason, console)
+    score = execution.score.normalized if execution.score else None
+    yield task_cell(execution.status, execution.failure_reason, score, console)

@@ -37,6 +37,6 @@ class CpuPool:
         try:
             yield ",".join(map(str, mine))
         finally:
-            async with self._changed:
-                self._free |= set(mine)
+            self._free |= set(mine)
+            async with self._changed:  # which may be cancelled: what is given back is back
                 self._changed.notify_all()

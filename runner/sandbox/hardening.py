@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from docker.types import HostConfig, LogConfig, Mount, Ulimit
@@ -25,6 +26,8 @@ CPU_PERIOD_MICROSECONDS = 100_000
 SHIM_CAPABILITIES = ("KILL", "SETGID", "SETUID")
 LABEL = "org.agenttrace.container"
 """Says that the container is ours; for people, never for deciding what to remove."""
+
+UNLIMITED_SWAP = -1
 
 Applied: TypeAlias = dict[str, str | int | float | bool]
 
@@ -135,14 +138,20 @@ def _tmpfs_options(path: str, size: int, limits: Limits, policy: SandboxPolicy) 
     return [*options, "mode=0700", f"uid={policy.agent_uid}", f"gid={policy.agent_gid}"]
 
 
-def read_back(inspected: dict[str, Any], wanted: HostConfig) -> Applied:
+def read_back(
+    inspected: dict[str, Any], wanted: HostConfig, *, swap_possible: bool = True
+) -> Applied:
     """What the live container has, by name; raises LimitNotApplied where it is not what we asked.
 
-    `inspected` is the engine's answer to an inspection of the container.
+    `inspected` is the engine's answer to an inspection of the container. An engine that cannot
+    limit swap (no accounting in its kernel) says that it is unlimited; without `swap_possible`
+    its host has none, and the memory limit holds nevertheless.
     """
     host = inspected.get("HostConfig") or {}
     applied = _as_facts(host)
     asked = _as_facts(dict(wanted))
+    if applied["memory_and_swap_bytes"] == UNLIMITED_SWAP and not swap_possible:
+        asked["memory_and_swap_bytes"] = UNLIMITED_SWAP
     if differing := sorted(name for name in asked if applied.get(name) != asked[name]):
         raise LimitNotApplied(
             f"the engine did not apply: {', '.join(differing)}",
@@ -153,6 +162,14 @@ def read_back(inspected: dict[str, Any], wanted: HostConfig) -> Applied:
             "the engine did not disable the network", remedy="run `agenttrace doctor`"
         )
     return applied | {"network": "disabled"}
+
+
+def has_swap(swaps: Path = Path("/proc/swaps")) -> bool:
+    """Whether this host has any swap space; its header is all that the file has if not."""
+    try:
+        return len(swaps.read_text().splitlines()) > 1
+    except OSError:
+        return True
 
 
 def _as_facts(host: dict[str, Any]) -> Applied:
@@ -182,6 +199,8 @@ def _as_facts(host: dict[str, Any]) -> Applied:
             sorted(f"{u['Name']}={u['Soft']}:{u['Hard']}" for u in host.get("Ulimits") or [])
         ),
         "log_driver": (host.get("LogConfig") or {}).get("Type") or "",
+        "auto_remove": bool(host.get("AutoRemove")),
+        "pid_namespace": host.get("PidMode") or "private",
         "restart": (host.get("RestartPolicy") or {}).get("Name") or "no",
     }
 
@@ -189,8 +208,14 @@ def _as_facts(host: dict[str, Any]) -> Applied:
 def _split_security(options: list[str]) -> tuple[str, list[str]]:
     """Digest of the seccomp profile, and the other options."""
     profile = next((o.partition("=")[2] for o in options if o.startswith("seccomp=")), "")
-    others = sorted(o for o in options if not o.startswith("seccomp="))
+    others = sorted(_spelt(o) for o in options if not o.startswith("seccomp="))
     return digest_of_json(profile), others
+
+
+def _spelt(option: str) -> str:
+    """The engine takes three spellings of one option and gives back the one that it was given."""
+    same = ("no-new-privileges", "no-new-privileges=true")
+    return "no-new-privileges:true" if option in same else option
 
 
 def digest_of_json(text: str) -> str:

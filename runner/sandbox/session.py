@@ -15,7 +15,7 @@ from runner.ports import ShimFiles, StageTimer
 from runner.sandbox.cgroup import Cgroup, find_cgroup
 from runner.sandbox.channel import AttachedChannel, attach, open_channel
 from runner.sandbox.cpus import CpuPool
-from runner.sandbox.hardening import SandboxPolicy, create_arguments, read_back
+from runner.sandbox.hardening import SandboxPolicy, create_arguments, has_swap, read_back
 from runner.sandbox.journal import Journal
 from runner.sandbox.meter import (
     NOTHING,
@@ -102,7 +102,9 @@ class DockerSandbox:
     def _session(
         self, channel: AttachedChannel, arguments: dict[str, Any], inspected: dict[str, Any]
     ) -> ContainerSession:
-        applied = read_back(inspected, arguments["host_config"])
+        local = self._client.address.socket_path is not None
+        swap_possible = not local or has_swap()
+        applied = read_back(inspected, arguments["host_config"], swap_possible=swap_possible)
         info = self._client.info
         runtime = inspected["HostConfig"].get("Runtime") or info.default_runtime
         facts = SandboxFacts(
@@ -116,8 +118,7 @@ class DockerSandbox:
             applied=applied,
         )
         pid = int(inspected["State"].get("Pid") or 0)
-        local = self._client.address.socket_path is not None  # else its pids are not this host's
-        cgroup = find_cgroup(pid, inspected["Id"]) if pid and local else None
+        cgroup = find_cgroup(pid, inspected["Id"]) if pid and local else None  # else not our pids
         return ContainerSession(self._client, channel, facts, cgroup, pid)
 
     async def _inspect(self, name: str) -> dict[str, Any]:

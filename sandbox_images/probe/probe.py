@@ -18,6 +18,7 @@ import socket
 import stat
 import sys
 import time
+from pathlib import Path
 
 MIB = 1024 * 1024
 DONE = "done"
@@ -115,25 +116,25 @@ def privileges():
 def writes(places):
     directories = ["/", "/etc", "/var/tmp", places["shim"]]
     files = ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", places["shim"] + "/shim.pyc"]
-    made = {f"mkdir in {d}": lambda d=d: os.mkdir(os.path.join(d, "probe")) for d in directories}
+    made = {f"mkdir in {d}": lambda d=d: Path(d, "probe").mkdir() for d in directories}
     opened = {f"write {f}": lambda f=f: os.close(os.open(f, os.O_WRONLY)) for f in files}
     return made | opened | cgroup_writes()
 
 
 def cgroup_writes():
     root = "/sys/fs/cgroup/"
-    directories = [root + d for d in ("", "memory", "pids", "cpu") if os.path.isdir(root + d)]
+    directories = [root + d for d in ("", "memory", "pids", "cpu") if Path(root, d).is_dir()]
     names = ("cgroup.procs", "memory.max", "memory/memory.limit_in_bytes", "pids/pids.max")
-    files = [root + name for name in names if os.path.exists(root + name)]
+    files = [root + name for name in names if Path(root, name).exists()]
     made = {f"mkdir in {d}": lambda d=d: make_cgroup(d) for d in directories}
     opened = {f"write {f}": lambda f=f: os.close(os.open(f, os.O_WRONLY)) for f in files}
     return made | opened
 
 
 def make_cgroup(directory):
-    made = os.path.join(directory, "probe")
-    os.mkdir(made)
-    os.rmdir(made)  # or the engine could not remove the container's own
+    made = Path(directory, "probe")
+    made.mkdir()
+    made.rmdir()  # or the engine could not remove the container's own
 
 
 def shim():
@@ -141,15 +142,18 @@ def shim():
     links = ("exe", "cwd", "root")
     return {
         **{f"read /proc/1/{name}": lambda n=name: read_some(f"/proc/1/{n}") for name in reads},
-        **{f"readlink /proc/1/{name}": lambda n=name: os.readlink(f"/proc/1/{n}") for name in links},
-        "list /proc/1/fd": lambda: os.listdir("/proc/1/fd"),
+        **{
+            f"readlink /proc/1/{name}": lambda n=name: Path(f"/proc/1/{n}").readlink()
+            for name in links
+        },
+        "list /proc/1/fd": lambda: list(Path("/proc/1/fd").iterdir()),
         "kill(1, 0)": lambda: os.kill(1, 0),
         "kill(1, SIGCONT)": lambda: os.kill(1, signal.SIGCONT),
     }
 
 
 def read_some(path):
-    with open(path, "rb", buffering=0) as file:
+    with Path(path).open("rb", buffering=0) as file:
         file.read(1)
 
 
@@ -180,14 +184,13 @@ def devices(places):
 
 
 def execute_in(directory):
-    path = os.path.join(directory, "script")
-    with open(path, "w") as file:
-        file.write(f"#!{sys.executable} -IS\n")
-    os.chmod(path, 0o700)
+    path = Path(directory, "script")
+    path.write_text(f"#!{sys.executable} -IS\n")
+    path.chmod(0o700)
     try:
-        os.waitpid(os.posix_spawn(path, [path], {}), 0)
+        os.waitpid(os.posix_spawn(path, [str(path)], {}), 0)
     finally:
-        os.unlink(path)
+        path.unlink()
 
 
 def connect(path):
@@ -219,36 +222,36 @@ def call(number, arguments):
 
 def filled(directory, promised):
     """How many bytes fit, in files so small that no limit on a file's size comes first."""
-    written, stopped, names, block = 0, DONE, [], b"x" * (MIB // 4)
+    written, stopped, paths, block = 0, DONE, [], b"x" * (MIB // 4)
     while written < 2 * promised and stopped == DONE:
-        names.append(os.path.join(directory, f"fill-{len(names)}"))
+        paths.append(Path(directory, f"fill-{len(paths)}"))
         try:
-            with open(names[-1], "wb", buffering=0) as file:
+            with paths[-1].open("wb", buffering=0) as file:
                 for _ in range(4):
                     written += file.write(block)
         except OSError as error:
             stopped = name_of(error)
-    return {"promised": promised, "written": written, "stopped": stopped} | removed(names)
+    remove(paths)
+    return {"promised": promised, "written": written, "stopped": stopped}
 
 
 def crowded(directory, promised):
     """How many files fit."""
-    names, stopped = [], DONE
-    while len(names) < 2 * promised and stopped == DONE:
-        path = os.path.join(directory, f"file-{len(names)}")
+    paths, stopped = [], DONE
+    while len(paths) < 2 * promised and stopped == DONE:
+        path = Path(directory, f"file-{len(paths)}")
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
-            names.append(path)
+            path.touch()
+            paths.append(path)
         except OSError as error:
             stopped = name_of(error)
-    return {"promised": promised, "written": len(names), "stopped": stopped} | removed(names)
+    remove(paths)
+    return {"promised": promised, "written": len(paths), "stopped": stopped}
 
 
-def removed(names):
-    for name in names:
-        if os.path.exists(name):
-            os.unlink(name)
-    return {}
+def remove(paths):
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def forked(promised):
@@ -323,7 +326,7 @@ def status():
 def read(path):
     """The text of a file; empty when there is none to be had."""
     try:
-        with open(path, errors="replace") as file:
+        with Path(path).open(errors="replace") as file:
             return file.read(20_000)
     except OSError:
         return ""
@@ -342,14 +345,15 @@ def flags(path):
 def others():
     """Processes that can be seen beside the shim and this one."""
     ours = ("1", str(os.getpid()))
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and name not in ours]
+    seen = (entry.name for entry in Path("/proc").iterdir())
+    return [int(name) for name in seen if name.isdecimal() and name not in ours]
 
 
 def unusual_devices():
     """Block devices, and devices that no program needs."""
     usual = ("console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm")
     usual += ("stderr", "stdin", "stdout", "tty", "urandom", "zero")
-    return sorted(name for name in os.listdir("/dev") if name not in usual)
+    return sorted(entry.name for entry in Path("/dev").iterdir() if entry.name not in usual)
 
 
 def swap():

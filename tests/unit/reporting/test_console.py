@@ -124,7 +124,7 @@ def test_the_result_at_eighty_columns() -> None:
     rows = [line.rstrip() for line in text.splitlines()]
     assert rows[0].split() == ["task", "outcome", "score", "time", "s", "cpu", "s", "peak", "MB"]
     [first] = [row for row in rows if "reasoning-arith-01" in row]
-    assert first.split() == ["reasoning-arith-01", "✔", "completed", "75.0", "0.50", "0.00", "12"]
+    assert first.split() == ["reasoning-arith-01", "◐", "partly", "75.0", "0.50", "0.00", "12"]
     [second] = [row for row in rows if "token_budget_exceeded" in row]
     assert second.split()[:4] == ["reasoning-02", "▲", "token_budget_exceeded", "-"]
     assert "▲ reasoning-02  1 oom kill at 512 MiB" in rows
@@ -171,7 +171,7 @@ def test_no_colour_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     coloured = io.StringIO()
     render_result(benchmark(), console_for(coloured))
-    assert "\x1b[32m" in coloured.getvalue()
+    assert "\x1b[33m" in coloured.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     plain = io.StringIO()
     render_result(benchmark(), console_for(plain))
@@ -184,5 +184,5 @@ def test_an_ascii_terminal_gets_ascii_symbols() -> None:
     render_result(benchmark(execution(failure_detail="Größe")), console_for(stream))
     stream.flush()
     text = raw.getvalue().decode("ascii")
-    assert "+ completed" in text
+    assert "~ partly" in text
     assert "Gr\\xf6\\xdfe" in text

@@ -88,7 +88,7 @@ def test_the_live_display_follows_the_run() -> None:
     text = frame(progress, console)
     assert "1/2 tasks" in text
     assert "t2 #2" in text
-    assert "✔ completed  t1  100.0" in text
+    assert "✔ solved  t1  100.0" in text
     for each in events[6:]:
         progress.notify(each)
     assert "2/2 tasks" in frame(progress, console)

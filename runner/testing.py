@@ -1,0 +1,401 @@
+"""Fakes of the sandbox, the transport and the run directory, for our tests and for extensions.
+
+They keep the promises of `runner.ports` without an engine; `tests/contract` holds them to the same
+suite as the real ones.
+
+    sandbox, transport = FakeSandbox(), FakeTransport(lambda prompt, config: prompt.text.upper())
+    made = await attempt(prompt, {}, FAKE_IMAGE, Limits(), sandbox, transport, directory)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
+
+from runner.domain import (
+    Artifact,
+    BenchmarkExecution,
+    ContainerEnd,
+    Ending,
+    EndingKind,
+    Image,
+    Limits,
+    Measurement,
+    Prompt,
+    Reply,
+    RunEvent,
+    RunPlan,
+    SandboxFacts,
+    StdioInterface,
+    TaskExecution,
+)
+from runner.errors import InfrastructureError
+from runner.ports import ShimFiles, StageTimer
+from runner.transport.artifacts import safe_path
+from runner.transport.replies import ANSWER, STDERR, STDOUT, Answer, Heard, make_reply
+
+__all__ = [
+    "FAKE_IMAGE",
+    "FakeAgent",
+    "FakeConversation",
+    "FakeSandbox",
+    "FakeSession",
+    "FakeTransport",
+    "Kept",
+    "MemoryEvidence",
+    "Said",
+    "ScriptedChannel",
+]
+
+FAKE_IMAGE = Image(
+    image_id="sha256:" + "0" * 64, reference="fake", interface=StdioInterface(command=("agent",))
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a fake agent leaves when it ends."""
+
+    answer: bytes = b""
+    ending: Ending = field(default_factory=lambda: Ending(kind=EndingKind.ANSWERED, exit_code=0))
+    stderr: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """In its output directory, by relative path."""
+    full_mounts: tuple[str, ...] = ()
+
+
+FakeAgent: TypeAlias = Callable[
+    [Prompt, Mapping[str, object]], str | bytes | Said | Awaitable[str | bytes | Said]
+]
+"""Stands for the agent: gets what a real one gets, answers or awaits or raises.
+
+An exception of its own is a crash; an InfrastructureError is ours and comes through.
+"""
+
+
+class ScriptedChannel:
+    """Implements ports.ByteChannel: hands out `chunks`, then ends; keeps what is written."""
+
+    def __init__(self, chunks: Iterable[bytes] = ()) -> None:
+        self._chunks = list(chunks)
+        self.written = bytearray()
+        self.ended = False
+
+    async def read(self) -> bytes:
+        """See ports.ByteChannel."""
+        await asyncio.sleep(0)
+        if self._chunks:
+            return self._chunks.pop(0)
+        self.ended = True
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """See ports.ByteChannel."""
+        if self.ended:
+            raise ConnectionResetError
+        self.written += data
+
+
+class FakeSession:
+    """Implements ports.Session: a container that is only a name and some figures.
+
+    `happened` notes what was done to it, in order. `vanish` makes it as if somebody else had
+    removed it; `die` as if its PID 1 had been killed.
+    """
+
+    def __init__(self, name: str, figures: Measurement | None, *, needs_shim_files: bool) -> None:
+        self.channel = ScriptedChannel()
+        self.facts = _facts(name)
+        self.needs_shim_files = needs_shim_files
+        self.happened: list[str] = []
+        self.ended = asyncio.Event()
+        self._figures = figures
+        self._end: ContainerEnd | None = ContainerEnd(exit_code=0)
+
+    async def baseline(self, shim_files: ShimFiles) -> None:
+        """See ports.Session."""
+        self.happened.append("baseline")
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """See ports.Session."""
+        self.happened.append("frozen")
+        try:
+            yield
+        finally:
+            self.happened.append("thawed")
+
+    async def measure(self, shim_files: ShimFiles) -> Measurement | None:
+        """See ports.Session."""
+        self.happened.append("measured")
+        return self._figures
+
+    async def kill_agent(self) -> None:
+        """See ports.Session."""
+        self.happened.append("killed")
+
+    async def postmortem(self) -> ContainerEnd:
+        """See ports.Session."""
+        if self._end is None:
+            raise InfrastructureError(f"container {self.facts.container_name} was removed")
+        return self._end
+
+    def vanish(self) -> None:
+        """As after `docker rm --force` by somebody else."""
+        self._end = None
+        self.ended.set()
+
+    def die(self, end: ContainerEnd) -> None:
+        """As after a kill of PID 1."""
+        self._end = end
+        self.ended.set()
+
+
+class FakeSandbox:
+    """Implements ports.Sandbox; `live` are the containers there are, `made` all there ever were.
+
+    `failures` are raised by the next sessions, one each; `figures` are what every container used.
+    """
+
+    def __init__(
+        self,
+        *,
+        figures: Measurement | None = None,
+        failures: Iterable[BaseException] = (),
+        needs_shim_files: bool = False,
+    ) -> None:
+        self.live: dict[str, FakeSession] = {}
+        self.made: list[FakeSession] = []
+        self.most_at_once = 0
+        self.failures = list(failures)
+        self._figures = figures or _some_figures()
+        self._needs_shim_files = needs_shim_files
+        self._numbers = count(1)
+
+    @asynccontextmanager
+    async def session(
+        self, image: Image, limits: Limits, timer: StageTimer
+    ) -> AsyncIterator[FakeSession]:
+        """See ports.Sandbox."""
+        with timer.stage("create"):
+            if self.failures:
+                raise self.failures.pop(0)
+            session = self._make()
+        try:
+            yield session
+        finally:
+            with timer.stage("remove"):
+                del self.live[session.facts.container_name]
+
+    def _make(self) -> FakeSession:
+        name = f"fake-{next(self._numbers)}"
+        session = FakeSession(name, self._figures, needs_shim_files=self._needs_shim_files)
+        self.live[name] = session
+        self.made.append(session)
+        self.most_at_once = max(self.most_at_once, len(self.live))
+        return session
+
+
+class FakeTransport:
+    """Implements ports.Transport: every container runs `agent`."""
+
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self.asked: list[tuple[Prompt, Mapping[str, object]]] = []
+
+    @asynccontextmanager
+    async def open(
+        self, session: FakeSession, image: Image, limits: Limits
+    ) -> AsyncIterator[FakeConversation]:
+        """See ports.Transport."""
+        yield FakeConversation(self._agent, session, limits, self.asked)
+
+
+class FakeConversation:
+    """Implements ports.Conversation."""
+
+    def __init__(
+        self,
+        agent: FakeAgent,
+        session: FakeSession,
+        limits: Limits,
+        asked: list[tuple[Prompt, Mapping[str, object]]],
+    ) -> None:
+        self.facts: Mapping[str, str | int | float | bool] = {"kernel_loopback_only": True}
+        self._agent = agent
+        self._session = session
+        self._limits = limits
+        self._asked = asked
+        self._said = Said(ending=Ending(kind=EndingKind.CRASHED, detail="it was not asked"))
+        self._seconds = 0.0
+
+    async def ask(self, prompt: Prompt, config: Mapping[str, object]) -> Ending:
+        """See ports.Conversation; what the agent raises is a crash."""
+        self._asked.append((prompt, config))
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._limits.time_seconds):
+                self._said = await self._until_an_end(prompt, config)
+        except TimeoutError:
+            detail = f"no answer within {self._limits.time_seconds:g} s"
+            self._said = Said(ending=Ending(kind=EndingKind.TIMED_OUT, detail=detail))
+        self._seconds = time.monotonic() - started
+        return self.reply().ending
+
+    async def _until_an_end(self, prompt: Prompt, config: Mapping[str, object]) -> Said:
+        """The agent's, or its container's."""
+        asking = asyncio.create_task(_asked(self._agent, prompt, config))
+        ended = asyncio.create_task(self._session.ended.wait())
+        try:
+            await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                detail = "the container ended under the agent"
+                return Said(ending=Ending(kind=EndingKind.SANDBOX_ENDED, detail=detail))
+            return asking.result()
+        finally:
+            asking.cancel()
+            ended.cancel()
+            await asyncio.gather(asking, ended, return_exceptions=True)
+
+    def reply(self) -> Reply:
+        """See ports.Conversation."""
+        said, limits = self._said, self._limits
+        heard = Heard(
+            caps={STDOUT: limits.log_bytes, STDERR: limits.log_bytes, ANSWER: limits.output_bytes},
+            full_mounts=said.full_mounts,
+        )
+        heard.add(STDOUT, said.answer)
+        heard.add(STDERR, said.stderr)
+        heard.totals = {STDOUT: len(said.answer), STDERR: len(said.stderr)}
+        answer = Answer(said.ending, said.answer, len(said.answer))
+        return make_reply(answer, heard, limits.output_bytes, self._seconds)
+
+    async def read_cgroup(self) -> ShimFiles:
+        """See ports.Conversation."""
+        return {}
+
+    async def stop(self) -> bool:
+        """See ports.Conversation."""
+        return not self._session.ended.is_set()
+
+    async def collect(self, directory: Path) -> tuple[Artifact, ...]:
+        """See ports.Conversation."""
+        return tuple(_stored(directory, name, data) for name, data in self._said.files.items())
+
+
+async def _asked(agent: FakeAgent, prompt: Prompt, config: Mapping[str, object]) -> Said:
+    try:
+        said = agent(prompt, config)
+        if inspect.isawaitable(said):
+            said = await said
+    except InfrastructureError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever an agent raises is its own crash
+        detail = f"the agent exited with status 1: {error!a}"
+        return Said(ending=Ending(kind=EndingKind.CRASHED, detail=detail, exit_code=1))
+    if isinstance(said, Said):
+        return said
+    return Said(answer=said.encode() if isinstance(said, str) else said)
+
+
+def _stored(directory: Path, name: str, data: bytes) -> Artifact:
+    path = safe_path(name)
+    (directory / path).parent.mkdir(parents=True, exist_ok=True)
+    (directory / path).write_bytes(data)
+    return Artifact(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _facts(name: str) -> SandboxFacts:
+    return SandboxFacts(
+        container_name=name,
+        container_id="0" * 64,
+        image_id=FAKE_IMAGE.image_id,
+        engine_version="fake",
+        runtime="fake",
+        tier="fake",
+        cgroup_version=2,
+        applied={"network": "disabled"},
+    )
+
+
+def _some_figures() -> Measurement:
+    return Measurement(
+        memory_peak_bytes=1024 * 1024,
+        memory_peak_source="cgroup_peak",
+        cpu_user_seconds=0.01,
+        read_from="host_cgroup",
+        cgroup_version=2,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One attempt as it was handed to the evidence."""
+
+    execution: TaskExecution
+    reply: Reply | None
+    files: Mapping[str, bytes]
+    """Artifacts, by path."""
+
+
+class MemoryEvidence:
+    """Implements ports.Evidence: all in memory but the artifacts of attempts in progress.
+
+    A context manager, since `staging` makes directories.
+    """
+
+    def __init__(self) -> None:
+        self.plan: RunPlan | None = None
+        self.kept: list[Kept] = []
+        self.events: list[RunEvent] = []
+        self.finished: BenchmarkExecution | None = None
+        self._root: Path | None = None
+
+    def __enter__(self) -> MemoryEvidence:
+        self._root = Path(tempfile.mkdtemp(prefix="agenttrace-memory-"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._root:
+            shutil.rmtree(self._root, ignore_errors=True)
+
+    @property
+    def root(self) -> Path:
+        """Where staging directories are made."""
+        if self._root is None:
+            raise RuntimeError("use MemoryEvidence in a with statement")
+        return self._root
+
+    def begin(self, plan: RunPlan) -> Path:
+        """See ports.Evidence."""
+        self.plan = plan
+        return self.root
+
+    def staging(self) -> Path:
+        """See ports.Evidence."""
+        return Path(tempfile.mkdtemp(dir=self.root))
+
+    def keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> Path:
+        """See ports.Evidence."""
+        paths = [path for path in sorted(staging.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(staging)): path.read_bytes() for path in paths}
+        self.kept.append(Kept(execution=execution, reply=reply, files=files))
+        return staging
+
+    def event(self, event: RunEvent) -> None:
+        """See ports.Evidence."""
+        self.events.append(event)
+
+    def finish(self, execution: BenchmarkExecution) -> None:
+        """See ports.Evidence."""
+        self.finished = execution
