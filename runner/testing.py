@@ -40,7 +40,7 @@ from runner.domain import (
     TaskExecution,
 )
 from runner.errors import InfrastructureError
-from runner.ports import ShimFiles, StageTimer
+from runner.ports import Session, ShimFiles, StageTimer
 from runner.transport.artifacts import safe_path
 from runner.transport.replies import ANSWER, STDERR, STDOUT, Answer, Heard, make_reply
 
@@ -118,6 +118,7 @@ class FakeSession:
         self.facts = _facts(name)
         self.needs_shim_files = needs_shim_files
         self.happened: list[str] = []
+        self.shim_files: ShimFiles = {}
         self.ended = asyncio.Event()
         self._figures = figures
         self._end: ContainerEnd | None = ContainerEnd(exit_code=0)
@@ -125,6 +126,7 @@ class FakeSession:
     async def baseline(self, shim_files: ShimFiles) -> None:
         """See ports.Session."""
         self.happened.append("baseline")
+        self.shim_files = dict(shim_files)
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
@@ -138,6 +140,7 @@ class FakeSession:
     async def measure(self, shim_files: ShimFiles) -> Measurement | None:
         """See ports.Session."""
         self.happened.append("measured")
+        self.shim_files = dict(shim_files)
         return self._figures
 
     async def kill_agent(self) -> None:
@@ -176,6 +179,7 @@ class FakeSandbox:
     ) -> None:
         self.live: dict[str, FakeSession] = {}
         self.made: list[FakeSession] = []
+        self.asked: list[tuple[Image, Limits]] = []
         self.most_at_once = 0
         self.failures = list(failures)
         self._figures = figures or _some_figures()
@@ -190,6 +194,7 @@ class FakeSandbox:
         with timer.stage("create"):
             if self.failures:
                 raise self.failures.pop(0)
+            self.asked.append((image, limits))
             session = self._make()
         try:
             yield session
@@ -215,10 +220,14 @@ class FakeTransport:
 
     @asynccontextmanager
     async def open(
-        self, session: FakeSession, image: Image, limits: Limits
+        self,
+        session: Session,
+        image: Image,  # noqa: ARG002 - the agent is what we were given
+        limits: Limits,
     ) -> AsyncIterator[FakeConversation]:
-        """See ports.Transport."""
-        yield FakeConversation(self._agent, session, limits, self.asked)
+        """See ports.Transport; only a FakeSession can end under its agent."""
+        ended = session.ended if isinstance(session, FakeSession) else asyncio.Event()
+        yield FakeConversation(self._agent, ended, limits, self.asked)
 
 
 class FakeConversation:
@@ -227,13 +236,13 @@ class FakeConversation:
     def __init__(
         self,
         agent: FakeAgent,
-        session: FakeSession,
+        ended: asyncio.Event,
         limits: Limits,
         asked: list[tuple[Prompt, Mapping[str, object]]],
     ) -> None:
         self.facts: Mapping[str, str | int | float | bool] = {"kernel_loopback_only": True}
         self._agent = agent
-        self._session = session
+        self._ended = ended
         self._limits = limits
         self._asked = asked
         self._said = Said(ending=Ending(kind=EndingKind.CRASHED, detail="it was not asked"))
@@ -255,7 +264,7 @@ class FakeConversation:
     async def _until_an_end(self, prompt: Prompt, config: Mapping[str, object]) -> Said:
         """The agent's, or its container's."""
         asking = asyncio.create_task(_asked(self._agent, prompt, config))
-        ended = asyncio.create_task(self._session.ended.wait())
+        ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -286,7 +295,7 @@ class FakeConversation:
 
     async def stop(self) -> bool:
         """See ports.Conversation."""
-        return not self._session.ended.is_set()
+        return not self._ended.is_set()
 
     async def collect(self, directory: Path) -> tuple[Artifact, ...]:
         """See ports.Conversation."""

@@ -16,7 +16,7 @@ from runner.cli.invocation import (
 )
 
 if TYPE_CHECKING:
-    from runner.evaluation.doctor import Check, DoctorReport
+    from runner.doctor.examination import Check, DoctorReport
 
 FIELDS = ("name", "ok", "required", "promised", "found", "remedy")
 """Of each check, in JSON."""

@@ -29,7 +29,7 @@ class Limits(Noun):
     """Writable space (tmpfs), over all writable mounts of the container together."""
     disk_inodes: int = Field(default=65_536, gt=0)
     """Files and directories in each writable mount."""
-    open_files: int = Field(default=1024, gt=16)
+    open_files: int = Field(default=1024, ge=64)
     """Open file descriptors of one process."""
     input_bytes: Bytes = 100_000
     """The prompt, as UTF-8."""

@@ -11,7 +11,7 @@ from runner.evaluation.stages import Stopwatch
 from runner.ports import Conversation, Sandbox, Session, Transport
 
 
-async def attempt(
+async def attempt(  # noqa: PLR0917 - the story names each of its parts
     prompt: Prompt,
     config: Mapping[str, object],
     image: Image,

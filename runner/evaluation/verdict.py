@@ -34,7 +34,9 @@ class Verdict:
     detail: str = ""
 
 
-def judge(attempt: Attempt, output_policy: OutputPolicy = "truncate") -> Verdict:
+def judge(  # noqa: PLR0911 - one return for each ending
+    attempt: Attempt, output_policy: OutputPolicy = "truncate"
+) -> Verdict:
     """The verdict; raises InfrastructureError when the container was killed from outside."""
     ending = attempt.reply.ending
     match ending.kind:

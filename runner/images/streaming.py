@@ -40,7 +40,7 @@ CONNECTION_ERRORS = (
 )
 
 
-class StreamStopped(Exception):  # noqa: N818 - not an error but our own doing
+class StreamStopped(Exception):
     """We ended the stream ourselves; the text says why."""
 
 

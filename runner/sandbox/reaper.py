@@ -26,7 +26,7 @@ async def reap(client: EngineClient, journals: Path, *, dry_run: bool = False) -
         return [name for name in names if await step(client, name)]
 
 
-def _remove(docker: APIClient, name: str, ending_seconds: float) -> None:
+def _remove(docker: APIClient, name: str, ending_seconds: int) -> None:
     if ending_seconds:
         with suppress(requests.exceptions.RequestException):
             docker.wait(name, timeout=ending_seconds)
@@ -44,7 +44,7 @@ async def exists(client: EngineClient, name: str) -> bool:
     return True
 
 
-async def remove(client: EngineClient, name: str, ending_seconds: float = 0) -> bool:
+async def remove(client: EngineClient, name: str, ending_seconds: int = 0) -> bool:
     """Kills and removes a container and its anonymous volumes; False when there is none.
 
     A container that is ending by itself is given `ending_seconds`: it is spared the engine's

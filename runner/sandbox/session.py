@@ -38,7 +38,7 @@ T = TypeVar("T")
 POSTMORTEM_SECONDS = 5.0
 REMOVED = ("removing", "dead")
 """States of a container that somebody is removing, from before the engine kills it."""
-ENDING_SECONDS = 2.0
+ENDING_SECONDS = 2
 """How long the shim may take to end itself once its channel is closed."""
 
 

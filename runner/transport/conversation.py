@@ -85,7 +85,7 @@ async def _hello(link: Link) -> Hello:
             hello = parse(Hello, (await link.expect(Kind.HELLO)).payload)
     except (LinkEnded, TimeoutError, ProtocolViolation) as error:
         raise EngineFailed(
-            f"the shim did not start in its container: {error or 'no hello in time'}",
+            f"the shim did not start in its container: {str(error) or 'no hello in time'}",
             remedy="run `agenttrace doctor`",
         ) from error
     if hello.protocol != PROTOCOL:
@@ -213,13 +213,17 @@ class ShimConversation:
 
     async def _until_stopped(self) -> Stopped:
         while True:
-            frame = await self._link.expect(Kind.OUTPUT, Kind.STOPPED)
-            if frame.kind is Kind.STOPPED:
-                message = parse(Stopped, frame.payload)
-                if message.totals:
-                    self._heard.account(message)
-                return message
-            self._heard.add(frame.stream, frame.payload)
+            frame = await self._link.expect(Kind.OUTPUT, Kind.EXITED, Kind.STOPPED)
+            match frame.kind:
+                case Kind.STOPPED:
+                    message = parse(Stopped, frame.payload)
+                    if message.totals:
+                        self._heard.account(message)
+                    return message
+                case Kind.EXITED:  # the host's own kill came first
+                    self._heard.account(parse(Exited, frame.payload))
+                case _:
+                    self._heard.add(frame.stream, frame.payload)
 
     async def collect(self, directory: Path) -> tuple[Artifact, ...]:
         """See ports.Conversation."""

@@ -18,18 +18,19 @@ def check_hello(hello: Hello, tier: str) -> dict[str, str | int | float | bool]:
     """The container's isolation as facts for the record; raises LimitNotApplied.
 
     A runtime with a kernel of its own (`tier` runsc, kata) filters outside the container, where
-    /proc/self/status cannot show it.
+    /proc/self/status cannot show it. A link in the image can lead one of its volumes, writable for
+    the agent, into the shim's directory: nothing else may be mounted there.
     """
     status = identity_fields(hello.identity)
-    mounts = {point: (kind, options.split(",")) for point, kind, options in hello.mounts}
-    _, root_options = mounts.get("/", ("", []))
-    _, shim_options = mounts.get(SHIM_DIRECTORY, ("", []))
+    options = {point: options.split(",") for point, _, options in hello.mounts}
+    in_shim = [point for point, _, _ in hello.mounts if _is_below(point, SHIM_DIRECTORY)]
     facts: dict[str, str | int | float | bool] = {
         "kernel_no_new_privileges": status.get("NoNewPrivs") == "1",
         "kernel_seccomp_filter": status.get("Seccomp") == SECCOMP_FILTER,
         "kernel_loopback_only": set(hello.interfaces) <= {"lo"},
-        "kernel_root_read_only": "ro" in root_options,
-        "kernel_shim_read_only": "ro" in shim_options,
+        "kernel_root_read_only": "ro" in options.get("/", ()),
+        "kernel_shim_read_only": "ro" in options.get(SHIM_DIRECTORY, ()),
+        "kernel_shim_uncovered": in_shim == [SHIM_DIRECTORY],
         "kernel_shim_capabilities": _capabilities(status) == SHIM_CAPABILITIES,
     }
     invisible = {"kernel_seccomp_filter"} if tier.startswith(OWN_KERNEL_TIERS) else set()
@@ -39,6 +40,10 @@ def check_hello(hello: Hello, tier: str) -> dict[str, str | int | float | bool]:
             remedy="run `agenttrace doctor`",
         )
     return facts
+
+
+def _is_below(point: str, directory: str) -> bool:
+    return point == directory or point.startswith(directory + "/")
 
 
 def check_agent(identity: str, user: AgentUser) -> None:

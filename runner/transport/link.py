@@ -15,7 +15,7 @@ QUEUED_FRAMES = 32
 """Frames held for a slow consumer; beyond it the reader waits, and so does the shim."""
 
 
-class LinkEnded(Exception):  # noqa: N818 - an expected ending, not an error
+class LinkEnded(Exception):
     """The container ended, so no further frame will come."""
 
 

@@ -6,6 +6,9 @@ imports nothing but the standard library. It speaks frames (docs/shim-protocol.m
 its own stdin and stdout; the agent gets pipes and can reach neither.
 """
 
+# Their public faces, json and signal, import re and enum, which is half of our start-up time.
+import _json
+import _signal as signal
 import errno
 import fcntl
 import os
@@ -14,10 +17,6 @@ import stat
 import struct
 import sys
 import time
-
-# Their public faces, json and signal, import re and enum, which is half of our start-up time.
-import _json
-import _signal as signal
 
 PROTOCOL = 1
 HEADER = struct.Struct("!IBI")  # payload length, kind, stream
@@ -33,6 +32,7 @@ DATA, CLOSE = 20, 21
 START, STOP, COLLECT, READ_CGROUP, DIAL = 32, 33, 34, 35, 36
 
 STDIN, STDOUT, STDERR, ANSWER = 0, 1, 2, 3  # streams of OUTPUT, and the agent's descriptors
+FIRST_SPARE_DESCRIPTOR = 8  # beyond those that the agent is given
 READ_BYTES = 65_536
 DRAIN_BYTES = 1024 * 1024  # what is still read after the agent's end: no pipe holds more
 STOP_SECONDS = 2.0
@@ -212,8 +212,8 @@ def become_agent(agent, request, report):
         os.setresgid(request["gid"], request["gid"], request["gid"])
         os.setresuid(request["uid"], request["uid"], request["uid"])
         os.write(report, own_identity().encode() + b"\0")
-        high = [fcntl.fcntl(o.write_end, fcntl.F_DUPFD_CLOEXEC, 100) for o in agent.outputs]
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 100)
+        high = [out_of_the_way(output.write_end) for output in agent.outputs]
+        report = out_of_the_way(report)
         os.dup2(agent.stdin_read, STDIN)
         for descriptor, target in zip(high, (STDOUT, STDERR, ANSWER), strict=True):
             os.dup2(descriptor, target)
@@ -222,10 +222,15 @@ def become_agent(agent, request, report):
         os.umask(0o022)
         os.chdir(request["cwd"])
         execute(request["argv"], request["env"])
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the host must hear of it
         os.write(report, str(error).encode("utf-8", "replace")[:1000] or b"unknown error")
     finally:
         os._exit(127)
+
+
+def out_of_the_way(descriptor):
+    """A duplicate with a number that the agent is not given."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_SPARE_DESCRIPTOR)
 
 
 def execute(argv, environment):
@@ -560,7 +565,7 @@ def hello():
 
 
 def reap():
-    """Pid and status of every process that has ended; orphans become ours, so zombies do not stay."""
+    """Pid and status of every process that has ended; orphans become ours, so none stays."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from runner.domain import Attempt, FailureReason, Image
 from runner.domain.submission import AgentEndpoint, BenchmarkSubmission
@@ -26,7 +27,19 @@ KILL_SECONDS = 5.0
 """How long after its deadline an agent may at most live."""
 
 
-@pytest.mark.parametrize("expected", load_all(), ids=lambda expected: expected.name)
+def parameters() -> list[ParameterSet]:
+    """One for each folder; known gaps are failures that must go on failing until they are closed."""
+    return [
+        pytest.param(
+            one,
+            id=one.name,
+            marks=[pytest.mark.xfail(strict=True, reason=one.known_gap)] if one.known_gap else [],
+        )
+        for one in load_all()
+    ]
+
+
+@pytest.mark.parametrize("expected", parameters())
 def test_hostile_agent(
     expected: Expectation,
     lab: Lab,
@@ -90,8 +103,8 @@ def check_verdict(expected: Expectation, made: Attempt, verdict: Verdict) -> Non
     shown = f"{verdict}\n{made.reply.output[-1000:]}\n{made.reply.stderr[-2000:].decode(errors='replace')}"
     assert verdict.status in expected.statuses, shown
     assert verdict.reason is not FailureReason.INTERNAL_ERROR, shown
-    allowed = set(expected.failure_reasons) or {None}
-    assert verdict.reason in allowed, shown
+    allowed = expected.failure_reasons or ("",)
+    assert (verdict.reason or "") in allowed, shown
     assert re.search(expected.detail, verdict.detail), shown
     assert verdict.detail.isprintable(), shown
     assert expected.bounds.broken(made) == [], f"{usage(made)}\n{shown}"

@@ -44,7 +44,7 @@ def test_reports_fit() -> None:
 
 
 def test_the_doctors_report_fits() -> None:
-    from runner.evaluation.doctor import Check, DoctorReport
+    from runner.doctor.examination import Check, DoctorReport
 
     assert set(doctor.FIELDS) <= names_of(Check)
     assert {"checks", "healthy"} <= names_of(DoctorReport) | set(vars(DoctorReport))

@@ -15,9 +15,12 @@ UNIFIED = "40 1 0:40 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
 
 
 def _host(root: Path, membership: str) -> Path:
-    for path, text in {"proc/7/cgroup": membership, "proc/self/mountinfo": MOUNTS + UNIFIED}.items():
+    files = {"proc/7/cgroup": membership, "proc/self/mountinfo": MOUNTS + UNIFIED}
+    for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+    for controller in ("memory", "cpuacct", "cpu", "pids", "freezer"):
+        (root / "sys/fs/cgroup" / controller / "docker" / CONTAINER).mkdir(parents=True)
     unified = root / "sys/fs/cgroup/unified"
     unified.mkdir(parents=True)
     (unified / "memory.current").write_text("0")

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runner.doctor.probe import CpuReport, IsolationReport, Probed, Reached, whole_cores
 from runner.domain import MIB
 from runner.domain.mounts import OUTPUT_DIRECTORY, SCRATCH_DIRECTORY
-from runner.evaluation.probe import CpuReport, IsolationReport, Probed, Reached, whole_cores
 
 DONE = "done"
 FILTERED = frozenset({"EPERM", "EACCES", "ENOSYS", "SIGSYS"})

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from runner.doctor.findings import Cpus, Finding, Isolation
+from runner.doctor.probe import SMALL, NotProbed, probe_cpus, probe_isolation
+from runner.doctor.promises import CPUS, ENGINE, ISOLATION, EngineFacts, Promise
 from runner.domain import MIB, Image, Limits
-from runner.evaluation.findings import Cpus, Finding, Isolation
-from runner.evaluation.probe import SMALL, NotProbed, probe_cpus, probe_isolation
-from runner.evaluation.promises import CPUS, ENGINE, ISOLATION, EngineFacts, Promise
 from runner.ports import Sandbox, Transport
 
 __all__ = ["Check", "DoctorReport", "EngineFacts", "examine"]

@@ -6,14 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from runner.domain.mounts import (
-    OUTPUT_DIRECTORY,
-    SCRATCH_DIRECTORY,
-    SHARED_MEMORY,
-    SHIM_DIRECTORY,
-)
-from runner.evaluation import findings as seen
-from runner.evaluation.findings import (
+from runner.doctor import findings as seen
+from runner.doctor.findings import (
     NO_ROUTE,
     NO_SOCKET,
     Cpus,
@@ -22,6 +16,12 @@ from runner.evaluation.findings import (
     filtered,
     refused,
     stopped,
+)
+from runner.domain.mounts import (
+    OUTPUT_DIRECTORY,
+    SCRATCH_DIRECTORY,
+    SHARED_MEMORY,
+    SHIM_DIRECTORY,
 )
 
 OLDEST_ENGINE, OLDEST_API = (20, 10), (1, 41)

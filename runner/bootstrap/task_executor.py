@@ -1,0 +1,96 @@
+"""The public Python API of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from runner.bootstrap.host import open_host
+from runner.bootstrap.planning import make_plan
+from runner.bootstrap.request import RunRequest
+from runner.bootstrap.running import executor_of, recorded
+from runner.config import Loaded, Settings, load_settings
+from runner.domain import (
+    BenchmarkCategory,
+    BenchmarkExecution,
+    BenchmarkSubmission,
+    BenchmarkTask,
+    CategoryExecution,
+    TaskExecution,
+)
+from runner.evaluation import Executor, StopSignal
+from runner.ports import Notify, Say
+
+
+class TaskExecutor:
+    """Runs tasks from Python; the command line's `run` does the same.
+
+    Each call makes its own plan, run directory and containers, and leaves only the directory.
+    """
+
+    def __init__(
+        self,
+        *,
+        enable_retries: bool = True,
+        max_retries: int = 2,
+        suite: str | None = None,
+        settings: Settings | None = None,
+        say: Say = lambda _: None,
+        observers: Sequence[Notify] = (),
+    ) -> None:
+        given = settings or _default_settings().settings
+        retries = max_retries if enable_retries else 0
+        retrying = given.run.model_copy(update={"retries": retries})
+        self._settings = given.model_copy(update={"run": retrying})
+        self._suite = suite
+        self._say = say
+        self._observers = tuple(observers)
+        self.last_run: Path | None = None
+        """The run directory of the last call."""
+
+    async def execute_task(
+        self, submission: BenchmarkSubmission, task: BenchmarkTask, repeat: int = 1
+    ) -> TaskExecution:
+        """The final attempt at one task, of this executor's suite or not."""
+        async with self._executor(submission, RunRequest(), [task]) as executor:
+            return await executor.execute_task(task, repeat)
+
+    async def execute_category(
+        self,
+        submission: BenchmarkSubmission,
+        category: BenchmarkCategory,
+        parallelism: int = 3,
+    ) -> CategoryExecution:
+        """All tasks of one category, `parallelism` at once where the host has room."""
+        request = RunRequest(categories=(category,), parallelism=parallelism)
+        async with self._executor(submission, request) as executor:
+            return await executor.execute_category(category, parallelism)
+
+    async def execute_benchmark(
+        self, submission: BenchmarkSubmission, parallelism: int = 3
+    ) -> BenchmarkExecution:
+        """All tasks of the submission's categories."""
+        request = RunRequest(parallelism=parallelism)
+        async with self._executor(submission, request) as executor:
+            return await executor.execute_benchmark()
+
+    @asynccontextmanager
+    async def _executor(
+        self,
+        submission: BenchmarkSubmission,
+        request: RunRequest,
+        tasks: Sequence[BenchmarkTask] = (),
+    ) -> AsyncIterator[Executor]:
+        request = replace(request, suite=self._suite)
+        async with open_host(self._settings) as host:
+            plan = await make_plan(host, request, self._say, submission, tasks)
+            with recorded(host, plan) as (evidence, directory):
+                self.last_run = directory
+                yield executor_of(host, plan, evidence, self._observers, StopSignal())
+
+
+def _default_settings() -> Loaded:
+    return load_settings({}, cwd=Path.cwd(), environ=os.environ)
