@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.cli.invocation import (
+    Command,
     json_option,
     load,
     print_json,
@@ -48,6 +49,14 @@ output_option = click.option(
 )
 
 
+def attempt_options(command: Command) -> Command:
+    """The options that say which attempt at a task is meant."""
+    which = click.IntRange(min=1)
+    repeat = click.option("--repeat", type=which, help="Which repeat.  [default: the first]")
+    attempt = click.option("--attempt", type=which, help="Which attempt.  [default: the last]")
+    return repeat(attempt(command))
+
+
 @click.group(short_help="List runs, or show one.")
 def runs() -> None:
     """List the runs whose evidence is here, or show one."""
@@ -81,21 +90,61 @@ def list_(output: Path | None, profile: str | None, as_json: bool) -> None:
     epilog="""\b
 Examples:
   agenttrace runs show 20260314-0926
+  agenttrace runs show 20260314-0926 reasoning-001
   agenttrace runs show 20260314-0926 --json | jq .execution.overall_score
 """
 )
 @click.argument("run", shell_complete=complete_runs)
+@click.argument("task", required=False)
+@attempt_options
 @output_option
 @settings_options
 @json_option
-def show(run: str, output: Path | None, profile: str | None, as_json: bool) -> None:
-    """Show RUN (its id, or as much of it as is unique): each attempt, its verdict and usage."""
+def show(
+    *,
+    run: str,
+    task: str | None,
+    repeat: int | None,
+    attempt: int | None,
+    output: Path | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Show RUN (its id, or as much of it as is unique): each attempt, its verdict and usage.
+
+    With TASK, show one attempt at that task in full: its answer, limits, figures and artifacts.
+    """
+    directory = runs_directory(profile, output)
+    if task is None:
+        _show_run(directory, run, as_json=as_json)
+    else:
+        _show_attempt(directory, run, (task, repeat, attempt), as_json=as_json)
+
+
+def _show_run(directory: Path, run: str, *, as_json: bool) -> None:
     from runner.records import load_run
 
-    found = load_run(runs_directory(profile, output), run)
+    found = load_run(directory, run)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
     from runner.reporting import render_run
 
     render_run(found, stdout_console())
+
+
+def _show_attempt(
+    directory: Path, run: str, which: tuple[str, int | None, int | None], *, as_json: bool
+) -> None:
+    from runner.errors import StorageFailed
+    from runner.records import find_attempt, find_run
+
+    found = find_attempt(find_run(directory, run), *which)
+    if found.execution is None:
+        raise StorageFailed(found.note, remedy=f"see what is left in {found.path}")
+    if as_json:
+        print_json(found.execution.model_dump(mode="json"))
+        return
+    from runner.reporting import render_attempt
+
+    render_attempt(found.execution, stdout_console(), evidence=found.path)

@@ -12,7 +12,7 @@ from runner.cli.invocation import (
     settings_options,
     stdout_console,
 )
-from runner.cli.runs import complete_runs, output_option, runs_directory
+from runner.cli.runs import attempt_options, complete_runs, output_option, runs_directory
 
 
 @click.group(short_help="Show what happened in an attempt.")
@@ -31,8 +31,7 @@ The file itself, trace.otlp.jsonl in the attempt's directory, opens in Jaeger (u
 )
 @click.argument("run", shell_complete=complete_runs)
 @click.argument("task")
-@click.option("--repeat", type=click.IntRange(min=1), help="Which repeat.  [default: the first]")
-@click.option("--attempt", type=click.IntRange(min=1), help="Which attempt.  [default: the last]")
+@attempt_options
 @output_option
 @settings_options
 @json_option

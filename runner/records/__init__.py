@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from runner.records.archive import find_run, list_runs, load_attempts, load_run, trace_path
+from runner.records.archive import (
+    find_attempt,
+    find_run,
+    list_runs,
+    load_attempts,
+    load_run,
+    trace_path,
+)
 from runner.records.layout import new_run_id
 from runner.records.ordering import DeterministicTaskOrdering
 from runner.records.run_directory import RunDirectory
@@ -13,6 +20,7 @@ __all__ = [
     "DeterministicTaskOrdering",
     "EnvironmentSnapshot",
     "RunDirectory",
+    "find_attempt",
     "find_run",
     "list_runs",
     "load_attempts",

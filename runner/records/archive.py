@@ -69,7 +69,14 @@ def load_attempts(run: Path, task_id: str | None = None) -> list[RecordedAttempt
 def trace_path(
     run: Path, task_id: str, repeat: int | None = None, attempt: int | None = None
 ) -> Path:
-    """The trace of an attempt; unless given, of the first repeat and its last attempt.
+    """The trace of an attempt, which is chosen as in `find_attempt`."""
+    return find_attempt(run, task_id, repeat, attempt).path / layout.TRACE
+
+
+def find_attempt(
+    run: Path, task_id: str, repeat: int | None = None, attempt: int | None = None
+) -> RecordedAttempt:
+    """An attempt; unless given, of the first repeat and its last attempt.
 
     Raises UsageError when the run has no such attempt.
     """
@@ -85,7 +92,7 @@ def trace_path(
             f"run {run.name} has no such attempt at task {task_id!r}",
             remedy=f"`agenttrace runs show {run.name}` lists them",
         )
-    return fitting[-1].path / layout.TRACE
+    return fitting[-1]
 
 
 # -- one run -------------------------------------------------------------------------------------
