@@ -139,7 +139,7 @@ def capacity_of(host: Host) -> HostCapacity:
         memory_bytes=info.memory_bytes,
         memory_fraction=settings.run.max_memory_fraction,
         cpu_overcommit=settings.run.cpu_overcommit,
-        evidence_directory=settings.storage.runs_dir,
+        evidence_directory=settings.storage.runs_dir.expanduser(),
         min_free_disk_bytes=settings.run.min_free_disk_bytes,
         local=host.client.address.socket_path is not None,
     )

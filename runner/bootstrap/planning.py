@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.bootstrap.host import Host, base_image_running, images_of
+from runner.bootstrap.host import Host, base_image_running, capacity_of, images_of
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings, settings_as_data
 from runner.domain import (
@@ -20,6 +20,7 @@ from runner.domain import (
     Suite,
 )
 from runner.errors import UsageError
+from runner.evaluation import Admission
 from runner.evaluation.preflight import greet
 from runner.intake import image_submission, load_submission
 from runner.ports import Say, SuiteCatalog
@@ -50,6 +51,8 @@ async def make_plan(
     suite = catalog(settings).load(request.suite or settings.run.suite)
     chosen = list(tasks) or _chosen(suite, asked, request)
     seed = _seed(request, asked)
+    ordered = tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit]
+    _check_capacity(host, ordered)
     image = await images_of(host).prepare(asked, say)
     known_good = base_image_running(host, ("true",))
     await greet(image, known_good, settings.limits, host.sandbox, host.transport)
@@ -58,7 +61,7 @@ async def make_plan(
         run_id=new_run_id(now, secrets.token_bytes(3)),
         submission=asked,
         suite=suite,
-        tasks=tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit],
+        tasks=ordered,
         repeats=request.repeats or settings.run.repeats,
         parallelism=request.parallelism or settings.run.parallelism,
         seed=seed,
@@ -69,6 +72,13 @@ async def make_plan(
         runner_version=runner_version(),
         started_at=now,
     )
+
+
+def _check_capacity(host: Host, tasks: Sequence[BenchmarkTask]) -> None:
+    """Raises InsufficientResources before anything is built or written for what cannot be run."""
+    admission = Admission(capacity_of(host))
+    for limits in {task.limits.applied_to(host.settings.limits) for task in tasks}:
+        admission.check(limits)
 
 
 def _submission(request: RunRequest) -> BenchmarkSubmission:

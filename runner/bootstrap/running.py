@@ -81,22 +81,23 @@ async def _interruptible(work: Awaitable[T]) -> T:
 
 @contextmanager
 def _signals(handler: Callable[[], object]) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM call `handler` in the event loop."""
+    """Within it, SIGINT and SIGTERM call `handler` in the event loop; then what they did before."""
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in numbers:
+        for number, previous in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, previous or signal.SIG_DFL)
 
 
 @contextmanager
 def recorded(host: Host, plan: RunPlan) -> Iterator[tuple[RunDirectory, Path]]:
     """The run directory of `plan`, begun; and its path."""
-    evidence = RunDirectory(host.settings.storage.runs_dir, plan.run_id)
+    evidence = RunDirectory(host.settings.storage.runs_dir.expanduser(), plan.run_id)
     directory = evidence.begin(plan)
     try:
         yield evidence, directory

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
-from runner.errors import BuildFailed, RunnerError
+from runner.errors import BuildFailed, InfrastructureError, RunnerError
 
 BELOW_THRESHOLD = 1
 USAGE = 2
 INFRASTRUCTURE = 3
 INTERRUPTED = 130
+
+_NO_ROOM = "free some space where the output and the run directories go (-o), then run it again"
+_NOT_ALLOWED = "give this user permission there, or choose another place with -o"
+HOST_TROUBLE = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EIO: "check that disk",
+    errno.EROFS: "that file system is read-only: choose another place with -o",
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`), or lower --concurrency",
+    errno.ENFILE: "close other programs: this host has too many files open",
+}
+"""What the operating system refuses is no fault of ours, wherever it turns up."""
 
 LONGEST_LINE = 2000
 BUILD_LOG_LINES = 15
@@ -20,6 +36,10 @@ def report(error: Exception, *, traceback: bool) -> int:
     """Says on stderr what went wrong and what to do next; returns the exit code."""
     if traceback:
         _print_traceback(error)
+    if isinstance(error, OSError) and error.errno in HOST_TROUBLE:
+        _say(f"error: {error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
+        _say(f"next: {HOST_TROUBLE[error.errno]}")
+        return INFRASTRUCTURE
     if not isinstance(error, RunnerError):
         _say(f"error: unexpected {type(error).__name__}: {error}")
         _say(
@@ -30,9 +50,16 @@ def report(error: Exception, *, traceback: bool) -> int:
     if isinstance(error, BuildFailed):
         _show_build_log(error.log)
     _say(f"error: {error.message}")
-    if error.remedy:
-        _say(f"next: {error.remedy}")
+    if remedy := error.remedy or _otherwise(error):
+        _say(f"next: {remedy}")
     return error.exit_code
+
+
+def _otherwise(error: RunnerError) -> str:
+    """What to do about an error that does not say itself."""
+    if isinstance(error, InfrastructureError):
+        return "`agenttrace doctor` examines the engine, whose own log says more; then try again"
+    return ""
 
 
 def inert(text: str) -> str:

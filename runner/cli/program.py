@@ -6,9 +6,12 @@ Nothing but click is imported for `--help`, which has to answer at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -124,8 +127,19 @@ def program() -> None:
     """Evaluate untrusted AI agents: isolated, measured from outside, scored, traced."""
 
 
+def _prepare_process() -> None:
+    """Closed standard streams lead nowhere; SIGTERM ends a command as Ctrl-C does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
+    with suppress(ValueError):  # signals are the main thread's affair
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (default: this process's) and returns its exit code."""
+    _prepare_process()
     invocation = Invocation()
     try:
         code = program.main(

@@ -12,7 +12,7 @@ from runner.domain.text import one_line
 from runner.errors import InvalidSubmission
 from runner.intake.manifest import MANIFEST_NAME, Manifest, read_manifest
 from runner.intake.names import identifier_problem
-from runner.intake.source import check_file, check_function
+from runner.intake.source import check_file, check_function, reading
 
 InterfaceName = Literal["stdio", "http"]
 
@@ -123,9 +123,19 @@ def _overridden(endpoint: AgentEndpoint, overrides: Overrides) -> AgentEndpoint:
 
 
 def _directory_submission(directory: Path, overrides: Overrides) -> BenchmarkSubmission:
+    with reading(directory):
+        manifest_path = _manifest_in(directory)
+        manifest = read_manifest(manifest_path)
+        source = manifest_path.parent.resolve()
+        _check_source(source, manifest)
+    return _submission(manifest, source, overrides)
+
+
+def _manifest_in(directory: Path) -> Path:
+    """The manifest of a target; raises InvalidSubmission when there is none, and OSError."""
     shown = one_line(str(directory))
     if directory.name == MANIFEST_NAME and directory.is_file():
-        directory = directory.parent
+        return directory
     if not directory.exists():
         raise InvalidSubmission(
             f"{shown} does not exist",
@@ -137,10 +147,7 @@ def _directory_submission(directory: Path, overrides: Overrides) -> BenchmarkSub
         raise InvalidSubmission(
             f"{shown} has no {MANIFEST_NAME}", remedy=f"add one with at least: {MINIMAL_MANIFEST}"
         )
-    manifest = read_manifest(directory / MANIFEST_NAME)
-    source = directory.resolve()
-    _check_source(source, manifest)
-    return _submission(manifest, source, overrides)
+    return directory / MANIFEST_NAME
 
 
 def _hint_for_a_file(path: Path) -> str:
@@ -180,14 +187,8 @@ def _submission(manifest: Manifest, source: Path, overrides: Overrides) -> Bench
 
 
 def _function_submission(path: Path, function: str, overrides: Overrides) -> BenchmarkSubmission:
-    shown = one_line(str(path))
-    if not path.is_file():
-        raise InvalidSubmission(f"{shown} does not exist", remedy="check the path before the colon")
-    for field, name in (("module", path.stem), ("function", function)):
-        if problem := identifier_problem(name):
-            raise InvalidSubmission(f"{shown}: the {field} name {problem}", remedy="rename it")
-    source = path.parent.resolve()
-    check_function(source, path.stem, function)
+    with reading(path):
+        source = _source_of(path, function)
     endpoint = AgentEndpoint(
         endpoint_type="local", source=source, module_path=path.stem, function_name=function
     )
@@ -196,3 +197,20 @@ def _function_submission(path: Path, function: str, overrides: Overrides) -> Ben
         agent_version=SHORTCUT_VERSION,
         agent_endpoint=_overridden(endpoint, overrides),
     )
+
+
+def _source_of(path: Path, function: str) -> Path:
+    """The directory of a file that has that function; raises InvalidSubmission and OSError."""
+    shown = one_line(str(path))
+    if not path.is_file():
+        raise InvalidSubmission(f"{shown} does not exist", remedy="check the path before the colon")
+    if not function:
+        raise InvalidSubmission(
+            f"{shown}: no function is named", remedy=f"write it after the colon: {shown}:my_agent"
+        )
+    for field, name in (("module", path.stem), ("function", function)):
+        if problem := identifier_problem(name):
+            raise InvalidSubmission(f"{shown}: the {field} name {problem}", remedy="rename it")
+    source = path.parent.resolve()
+    check_function(source, path.stem, function)
+    return source

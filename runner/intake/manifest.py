@@ -162,7 +162,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise InvalidSubmission(f"{shown} cannot be read: {error.strerror}") from None
+        raise InvalidSubmission(
+            f"{shown} cannot be read: {error.strerror}", remedy="make it readable for this user"
+        ) from None
     if len(data) > MAX_MANIFEST_BYTES:
         raise InvalidSubmission(
             f"{shown} is larger than {MAX_MANIFEST_BYTES // 1024} KiB", remedy="shorten it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from runner.errors import InvalidSubmission
 
 MAX_MODULE_BYTES = 1024 * 1024
 MAX_NAMES_SHOWN = 10
+
+
+@contextmanager
+def reading(target: Path) -> Iterator[None]:
+    """Turns an OSError of its block (no permission, a name too long) into InvalidSubmission."""
+    try:
+        yield
+    except OSError as error:
+        path = one_line(str(error.filename or target))
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidSubmission(
+            f"{path} cannot be read: {reason}",
+            remedy="check the path, and that this user may read it",
+        ) from None
 
 
 def check_file(source: Path, name: str, field_name: str) -> Path:

@@ -111,14 +111,16 @@ def _summary(
     path: Path, execution: BenchmarkExecution | None, lock: RunLock | None, notes: list[str]
 ) -> RunSummary:
     if execution is not None:
-        return _finished(path, execution, notes)
+        return _finished(path, execution, lock, notes)
     running = _is_running(path)
     if not running:
         notes = [*notes, "not finished: its runner ended before the run did"]
     return _unfinished(path, lock, running=running, notes=notes)
 
 
-def _finished(path: Path, execution: BenchmarkExecution, notes: list[str]) -> RunSummary:
+def _finished(
+    path: Path, execution: BenchmarkExecution, lock: RunLock | None, notes: list[str]
+) -> RunSummary:
     tasks = len(execution.task_executions)
     return RunSummary(
         run_id=execution.run_id,
@@ -130,7 +132,7 @@ def _finished(path: Path, execution: BenchmarkExecution, notes: list[str]) -> Ru
         suite_version=execution.suite_version,
         started_at=execution.started_at,
         finished_at=execution.finished_at,
-        tasks_total=tasks,
+        tasks_total=_planned(lock) or tasks,
         tasks_finished=tasks,
         score=execution.overall_score,
         notes=tuple(notes),
@@ -151,10 +153,15 @@ def _unfinished(path: Path, lock: RunLock | None, *, running: bool, notes: list[
         suite_name=lock.suite_name if lock else "",
         suite_version=lock.suite_version if lock else "",
         started_at=events[0].at if events else None,
-        tasks_total=len(lock.task_order) * lock.repeats if lock else 0,
+        tasks_total=_planned(lock),
         tasks_finished=len(finished),
         notes=tuple(notes),
     )
+
+
+def _planned(lock: RunLock | None) -> int:
+    """Tasks times repeats; 0 where nobody knows."""
+    return len(lock.task_order) * lock.repeats if lock else 0
 
 
 def _is_running(run: Path) -> bool:

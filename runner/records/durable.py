@@ -23,6 +23,7 @@ _REMEDIES = {
     errno.EROFS: "that file system is read-only: choose another place with --output",
     errno.EEXIST: "evidence is never overwritten: use another run id or attempt number",
     errno.ENOTEMPTY: "evidence is never overwritten: use another run id or attempt number",
+    errno.ENOTDIR: "a part of that path is a file: choose another place with --output",
     errno.ENAMETOOLONG: "choose a shorter place with --output",
 }
 

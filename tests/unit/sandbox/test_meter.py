@@ -83,7 +83,7 @@ def test_the_files_as_the_shim_sees_them(version: Literal[1, 2], expected: Readi
 def test_every_file_that_is_read_is_asked_for() -> None:
     for version in (1, 2):
         asked: set[str] = set()
-        read_cgroup(lambda name: asked.add(name), version)  # type: ignore[arg-type]
+        read_cgroup(asked.add, version)  # type: ignore[arg-type]
         inside = {name if version == 2 else f"{name.partition('.')[0]}/{name}" for name in asked}
         assert inside <= set(CGROUP_FILES)
 

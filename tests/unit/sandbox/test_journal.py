@@ -1,0 +1,179 @@
+"""Names on record before they are used, and what a reaper believes of a journal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from runner.errors import StorageFailed
+from runner.sandbox.journal import Journal, abandoned
+
+DEAD = "0123456789ab"
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from runner.sandbox.journal import Journal
+with Journal(Path(sys.argv[1])) as journal:
+    print(journal.new_name(), journal.new_name(), flush=True)
+    time.sleep(100)
+"""
+
+
+def dead_journal(directory: Path, content: bytes, runner: str = DEAD) -> Path:
+    path = directory / f"{runner}.containers"
+    path.write_bytes(content)
+    return path
+
+
+def names_in(directory: Path) -> list[str]:
+    with abandoned(directory) as names:
+        return names
+
+
+def test_names_are_new_and_recorded_first(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, Journal(tmp_path) as other:
+        names = [journal.new_name(), journal.new_name(), other.new_name()]
+        assert len(set(names)) == 3
+        assert all(re.fullmatch(r"agenttrace-[0-9a-f]{12}-[12]", name) for name in names)
+        assert journal.path.read_text().split() == names[:2]
+        for made, name in zip((journal, journal, other), names, strict=True):
+            made.forget(name)
+        assert journal.path.read_text() == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_container_that_could_not_be_removed_stays_on_record(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        kept, gone = journal.new_name(), journal.new_name()
+        journal.forget(gone)
+    with abandoned(tmp_path) as names:
+        assert kept in names
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_living_are_left_alone(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        name = journal.new_name()
+        assert names_in(tmp_path) == []
+        assert journal.path.exists()
+        journal.forget(name)
+
+
+def test_the_killed_are_found(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout
+        names = holder.stdout.readline().split()
+        assert names_in(tmp_path) == []
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(10)
+    assert names_in(tmp_path) == names
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_forgotten_when_reaping_fails(tmp_path: Path) -> None:
+    path = dead_journal(tmp_path, f"agenttrace-{DEAD}-1\n".encode())
+    with pytest.raises(RuntimeError), abandoned(tmp_path):
+        raise RuntimeError
+    assert path.exists()
+    with abandoned(tmp_path, forget=False) as names:
+        assert names == [f"agenttrace-{DEAD}-1"]
+    assert path.exists()
+
+
+def test_two_reapers_do_not_share(tmp_path: Path) -> None:
+    dead_journal(tmp_path, f"agenttrace-{DEAD}-1\n".encode())
+    with abandoned(tmp_path) as first, abandoned(tmp_path) as second:
+        assert (first, second) == ([f"agenttrace-{DEAD}-1"], [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"postgres",
+        b"../containers/postgres",
+        b"agenttrace-ffffffffffff-1",
+        b"agenttrace-0123456789ab-",
+        b"agenttrace-0123456789ab-1x",
+        b"agenttrace-0123456789ab-1?force=1",
+        b"xagenttrace-0123456789ab-1",
+        b"agenttrace-0123456789ab-" + b"9" * 5000,
+        b"agenttrace-0123456789ab-\xd9\xa1",
+        b"agenttrace-0123456789AB-1",
+        b" agenttrace-0123456789ab-1",
+        b"--force",
+        b"\xff\xfe\x00",
+        b"",
+    ],
+)
+def test_a_line_that_we_did_not_write_names_nobody(tmp_path: Path, line: bytes) -> None:
+    good = f"agenttrace-{DEAD}-7".encode()
+    dead_journal(tmp_path, line + b"\n" + good + b"\n" + line)
+    assert names_in(tmp_path) == [good.decode()]
+
+
+def test_a_torn_last_line_is_a_name_that_may_not_exist(tmp_path: Path) -> None:
+    dead_journal(tmp_path, f"agenttrace-{DEAD}-1\nagenttrace-{DEAD}-".encode())
+    assert names_in(tmp_path) == [f"agenttrace-{DEAD}-1"]
+
+
+def test_a_journal_is_locked_before_a_reaper_can_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    lock = fcntl.flock
+
+    def look_and_lock(descriptor: int, operation: int) -> None:
+        seen.append(sorted(path.name for path in tmp_path.glob("*.containers")))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", look_and_lock)
+    with Journal(tmp_path):
+        pass
+    assert seen == [[]]
+
+
+def test_a_reaper_beside_many_starts(tmp_path: Path) -> None:
+    stop = threading.Event()
+    found: list[str] = []
+
+    def reap() -> None:
+        while not stop.is_set():
+            found.extend(names_in(tmp_path))
+
+    reaper = threading.Thread(target=reap)
+    reaper.start()
+    try:
+        for _ in range(100):
+            with Journal(tmp_path) as journal:
+                name = journal.new_name()
+                assert journal.path.exists()
+                journal.forget(name)
+    finally:
+        stop.set()
+        reaper.join()
+    assert found == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_of_others(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageFailed), Journal(tmp_path):
+        pass
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed, match="cannot write"), Journal(tmp_path / "file/journals"):
+        pass
