@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 async def main(directory: Path) -> None:
-    """One category of a submission that is described in Python, then all of one in a directory."""
+    """A submission that is described in Python; `load_submission` reads one from its manifest."""
     submission = BenchmarkSubmission(
         agent_name="MyAgent",
         agent_version="1.0.0",
@@ -46,7 +46,10 @@ async def main(directory: Path) -> None:
             f" {usage.execution_time_seconds:6.2f} s {usage.memory_peak_mb:6.1f} MiB"
         )
 
-    benchmark = await executor.execute_benchmark(load_submission(str(directory)), parallelism=2)
+    from_manifest = load_submission(str(directory)).model_copy(
+        update={"categories": (BenchmarkCategory.PLANNING,)}
+    )
+    benchmark = await executor.execute_benchmark(from_manifest, parallelism=2)
     print(f"overall: {benchmark.overall_score:.1f} of 100, evidence in {executor.last_run}")
 
     seed = DeterministicTaskOrdering.seed_from_submission_id(submission.submission_id)

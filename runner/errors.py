@@ -1,6 +1,6 @@
 """Every reason why there is no verdict, each with an exit code and a next step.
 
-An agent that crashes, hangs or lies is not an error: that is an `Outcome` (see `runner.domain`).
+An agent that crashes, hangs or lies is not an error: that is an `Ending` (see `runner.domain`).
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def cleanup(settings: Settings, *, dry_run: bool, everything: bool) -> CleanupRe
 
     async def clean() -> CleanupReport:
         with client_of(settings) as client:
-            journals = journals_of(settings)
+            journals = journals_of(settings, client)
             gone = await reap(client, journals, dry_run=dry_run)
             images = await remove_images(client, everything=everything, dry_run=dry_run)
             return CleanupReport(removed=(*gone, *images.removed), kept=images.kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
     """The configured engine, freed of what killed runners left; raises NotSetUp."""
     with client_of(settings) as client:
         made = await find_set_up(client, base_reference=settings.images.base_reference)
-        journals = journals_of(settings)
+        journals = journals_of(settings, client)
         await reap(client, journals)
         with Journal(journals) as journal:
             yield Host(
@@ -66,9 +67,10 @@ def configured_engine(settings: Settings) -> EngineAddress | None:
     return _located(settings) if settings.engine.host else None
 
 
-def journals_of(settings: Settings) -> Path:
-    """Where runners note the names of their containers."""
-    return state_directory(settings, os.environ) / "runners"
+def journals_of(settings: Settings, client: EngineClient) -> Path:
+    """Where runners note the names of their containers: a directory for each engine."""
+    engine = re.sub(r"\W+", "-", client.info.engine_id) or "unnamed"
+    return state_directory(settings, os.environ) / "runners" / engine
 
 
 def user_of(settings: Settings) -> AgentUser:

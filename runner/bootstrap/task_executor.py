@@ -56,7 +56,12 @@ class TaskExecutor:
     ) -> TaskExecution:
         """The final attempt at one task, of this executor's suite or not."""
         async with self._executor(submission, RunRequest(), [task]) as executor:
-            return await executor.execute_task(task, repeat)
+            executions: list[TaskExecution] = []
+            try:
+                executions.append(await executor.execute_task(task, repeat))
+            finally:
+                executor.finish(executions, expected=1)
+            return executions[0]
 
     async def execute_category(
         self,
@@ -67,7 +72,7 @@ class TaskExecutor:
         """All tasks of one category, `parallelism` at once where the host has room."""
         request = RunRequest(categories=(category,), parallelism=parallelism)
         async with self._executor(submission, request) as executor:
-            return await executor.execute_category(category, parallelism)
+            return (await executor.execute_benchmark()).category_executions[category]
 
     async def execute_benchmark(
         self, submission: BenchmarkSubmission, parallelism: int = 3

@@ -83,7 +83,8 @@ class CommandTable(click.Group):
 def _discard_output() -> None:
     """Lets the interpreter flush at its end without a second complaint."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    with suppress(OSError):  # it is no file: nothing is flushed to one
+        os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
@@ -155,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge: everything ends as a line and a code
+        if isinstance(error, OSError) and not error.filename:
+            _discard_output()  # which may be what could not be written
         return report(
             error, traceback=invocation.verbose or bool(os.environ.get("AGENTTRACE_DEBUG"))
         )

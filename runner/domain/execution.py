@@ -152,6 +152,8 @@ class TaskExecution(Noun):
     limits: Limits
     limit_overrides: dict[str, float | int] = Field(default_factory=dict)
     """What the task or the command line set in place of the configured limits."""
+    token_budget: int | None = None
+    """Of model tokens; None: no budget."""
     exit_code: int | None = None
     signal: int | None = None
     measurement: Measurement | None = None

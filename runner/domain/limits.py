@@ -13,7 +13,7 @@ Bytes = Annotated[int, Field(gt=0)]
 
 
 class Limits(Noun):
-    """The limits of one attempt; the defaults are those of product.md."""
+    """The limits of one attempt; the defaults are those of `config/default.toml`."""
 
     time_seconds: float = Field(default=300.0, gt=0)
     """From the start of the agent's process to its answer, on the host's monotonic clock."""
@@ -26,9 +26,9 @@ class Limits(Noun):
     shm_bytes: Bytes = 64 * MIB
     """Size of /dev/shm."""
     disk_bytes: Bytes = 256 * MIB
-    """Writable space (tmpfs), over all writable mounts of the container together."""
+    """Scratch, output and declared volumes together, each a tmpfs; /dev/shm comes on top."""
     disk_inodes: int = Field(default=65_536, gt=0)
-    """Files and directories in each writable mount."""
+    """Files and directories in each of these mounts."""
     open_files: int = Field(default=1024, ge=64)
     """Open file descriptors of one process."""
     input_bytes: Bytes = 100_000

@@ -10,6 +10,8 @@ from typing import Any, Literal
 class EngineInfo:
     """An engine's own description; what its settings really do is for `doctor` to probe."""
 
+    engine_id: str
+    """The engine's own name for itself: it stays through restarts and changes of address."""
     version: str
     api_version: str
     kernel: str
@@ -34,8 +36,9 @@ class EngineInfo:
 
     def tier_of(self, runtime: str) -> str:
         """The isolation that `runtime` gives on this engine."""
-        if runtime.startswith(("runsc", "kata")):
-            return runtime
+        for kernel_of_its_own in ("runsc", "kata"):
+            if kernel_of_its_own in runtime:
+                return kernel_of_its_own
         for option in ("rootless", "userns"):
             if option in self.security_options:
                 return option
@@ -51,6 +54,7 @@ class EngineInfo:
 def parse_info(info: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
     """From the engine's `/info` and `/version` answers."""
     return EngineInfo(
+        engine_id=str(info.get("ID", "")),
         version=str(version.get("Version", "unknown")),
         api_version=str(version.get("ApiVersion", "")),
         kernel=str(info.get("KernelVersion", "")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -97,11 +98,14 @@ class Executor:
         try:
             await self._work_off(work, self.plan.parallelism, executions)
         finally:
-            execution = self._benchmark(executions, expected=len(work))
-            self.evidence.finish(execution)
-            self._tell(
-                EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score
-            )
+            execution = self.finish(executions, expected=len(work))
+        return execution
+
+    def finish(self, executions: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
+        """Writes the run's own record, of `expected` executions those that there are."""
+        execution = self._benchmark(executions, expected)
+        self.evidence.finish(execution)
+        self._tell(EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score)
         return execution
 
     async def execute_category(
@@ -135,6 +139,8 @@ class Executor:
     async def _try(self, task: BenchmarkTask, repeat: int, number: int) -> Tried:
         limits = task.limits.applied_to(self.plan.limits)
         async with self.admission.admitted(limits):
+            if self.stop.level is not Stop.NO and number == 1:
+                raise _Drained
             self._tell(EventKind.TASK_STARTED, task, repeat, number)
             staging = self.evidence.staging()
             context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
@@ -215,7 +221,8 @@ class Executor:
             for task, repeat in waiting:
                 if self.stop.level is not Stop.NO:
                     return
-                finished.append(await self.execute_task(task, repeat))
+                with suppress(_Drained):
+                    finished.append(await self.execute_task(task, repeat))
 
         workers = [asyncio.create_task(worker()) for _ in range(min(parallelism, len(work)))]
         for task in workers:
@@ -302,6 +309,10 @@ class Executor:
         )
 
 
+class _Drained(Exception):
+    """A stop was asked for while a task waited for room on the host: it is not begun."""
+
+
 @dataclass(frozen=True)
 class _Context:
     """Which attempt it is."""
@@ -355,6 +366,7 @@ class _Context:
             finished_at=datetime.now(UTC),
             limits=self.limits,
             limit_overrides=self.task.limits.given(),
+            token_budget=self.task.token_budget,
             trace_id=trace_id_of(self.plan.run_id, self.task.task_id, self.repeat, self.number),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from runner.domain import Image, Limits
-from runner.errors import BuildFailed, EngineFailed
+from runner.errors import BuildFailed, EngineFailed, LimitNotApplied
 from runner.evaluation.stages import Stopwatch
 from runner.ports import Sandbox, Transport
 
@@ -17,11 +17,11 @@ async def greet(
 
     An image can keep even that from happening (a link in place of /opt, a foreign architecture).
     Whose fault a failure is shows by `known_good`, an image of ours: where that one starts, it is
-    the submission's, and BuildFailed is raised; else it is ours, and EngineFailed.
+    the submission's, and BuildFailed is raised; else it is ours, and InfrastructureError.
     """
     try:
         await _hello(image, limits, sandbox, transport)
-    except EngineFailed as error:
+    except (EngineFailed, LimitNotApplied) as error:
         await _hello(known_good, limits, sandbox, transport)
         raise BuildFailed(
             f"image {image.reference} cannot be started in the sandbox: {error.message}",

@@ -96,6 +96,11 @@ def exhaustion(attempt: Attempt) -> Verdict | None:
 
 def _sandbox_ended(attempt: Attempt, end: ContainerEnd) -> Verdict:
     """The shim is out of the agent's reach: only the kernel, or somebody outside, can end it."""
+    if end.exit_code == 0:  # it ends itself for one reason: the host has gone
+        raise InfrastructureError(
+            "the connection to the container broke during the attempt",
+            remedy="nothing: it is retried; check the network to a remote engine",
+        )
     if verdict := exhaustion(attempt):
         return verdict
     measured, limit = attempt.measurement, attempt.limits.memory_bytes

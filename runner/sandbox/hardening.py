@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,35 @@ def read_back(
             "the engine did not disable the network", remedy="run `agenttrace doctor`"
         )
     return applied | {"network": "disabled"}
+
+
+def read_back_process(inspected: dict[str, Any], arguments: dict[str, Any]) -> Applied:
+    """The same of the container's first process, where an image's own word could have won."""
+    config = inspected.get("Config") or {}
+    shim = [*arguments["entrypoint"], *arguments["command"]]
+    holds = {
+        "image": inspected.get("Image") == arguments["image"],
+        "command": [inspected.get("Path"), *(inspected.get("Args") or ())] == shim,
+        "environment": _is_set(config.get("Env") or (), arguments["environment"]),
+        "user": config.get("User") == arguments["user"],
+        "working directory": config.get("WorkingDir") == arguments["working_dir"],
+        "stop signal": config.get("StopSignal") == arguments["stop_signal"],
+        "health check": (config.get("Healthcheck") or {}).get("Test") == ["NONE"],
+        "terminal": not config.get("Tty"),
+    }
+    if differing := sorted(name for name, is_ours in holds.items() if not is_ours):
+        raise LimitNotApplied(
+            f"the container has not our {', '.join(differing)}",
+            remedy="run `agenttrace doctor` to see what this host can enforce",
+        )
+    return {"user": str(config["User"]), "image_settings_overridden": True}
+
+
+def _is_set(found: Iterable[str], asked: Iterable[str]) -> bool:
+    """Whether each `NAME=value` asked for is there, and no variable asked for by its bare name."""
+    pairs = [pair for pair in found if "=" in pair]
+    names = {pair.partition("=")[0] for pair in pairs}
+    return all(one in pairs if "=" in one else one not in names for one in asked)
 
 
 def has_swap(swaps: Path = Path("/proc/swaps")) -> bool:

@@ -15,8 +15,15 @@ from runner.ports import ShimFiles, StageTimer
 from runner.sandbox.cgroup import Cgroup, find_cgroup
 from runner.sandbox.channel import AttachedChannel, attach, open_channel
 from runner.sandbox.cpus import CpuPool
-from runner.sandbox.hardening import SandboxPolicy, create_arguments, has_swap, read_back
+from runner.sandbox.hardening import (
+    SandboxPolicy,
+    create_arguments,
+    has_swap,
+    read_back,
+    read_back_process,
+)
 from runner.sandbox.journal import Journal
+from runner.sandbox.last_look import LastLook
 from runner.sandbox.meter import (
     NOTHING,
     Reading,
@@ -105,6 +112,7 @@ class DockerSandbox:
         local = self._client.address.socket_path is not None
         swap_possible = not local or has_swap()
         applied = read_back(inspected, arguments["host_config"], swap_possible=swap_possible)
+        applied |= read_back_process(inspected, arguments)
         info = self._client.info
         runtime = inspected["HostConfig"].get("Runtime") or info.default_runtime
         facts = SandboxFacts(
@@ -154,11 +162,14 @@ class ContainerSession:
         self._pid = pid
         self._baseline = NOTHING
         self._sampler = Sampler(cgroup)
+        self._last_look = LastLook(cgroup, pid)
 
     async def __aenter__(self) -> ContainerSession:
+        self._last_look.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._last_look.stop()
         await self._sampler.stop()
         await self.channel.close()
 
@@ -219,7 +230,8 @@ class ContainerSession:
     async def _read(self, shim_files: ShimFiles) -> tuple[Reading, Source]:
         """The figures now, and whose word the memory's peak is."""
         if self._cgroup:
-            return read_cgroup(self._cgroup.read, self._cgroup.version), "host_cgroup"
+            now = read_cgroup(self._cgroup.read, self._cgroup.version)
+            return now.or_else(self._last_look.reading), "host_cgroup"
         stats = await self._stats()
         inside = read_shim_files(shim_files, self.facts.cgroup_version)
         if stats.memory_peak_bytes is None and inside.memory_peak_bytes is not None:

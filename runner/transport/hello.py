@@ -9,6 +9,8 @@ from runner.transport.messages import Hello, identity_fields
 
 SECCOMP_FILTER = "2"
 NO_CAPABILITIES = 0
+INVISIBLE = frozenset({"kernel_seccomp_filter", "kernel_loopback_only"})
+"""What such a runtime does where its containers cannot see it."""
 OWN_KERNEL_TIERS = ("runsc", "kata")
 SHIM_CAPABILITIES = (1 << 5) | (1 << 6) | (1 << 7)
 """CAP_KILL, CAP_SETGID, CAP_SETUID."""
@@ -27,13 +29,13 @@ def check_hello(hello: Hello, tier: str) -> dict[str, str | int | float | bool]:
     facts: dict[str, str | int | float | bool] = {
         "kernel_no_new_privileges": status.get("NoNewPrivs") == "1",
         "kernel_seccomp_filter": status.get("Seccomp") == SECCOMP_FILTER,
-        "kernel_loopback_only": set(hello.interfaces) <= {"lo"},
+        "kernel_loopback_only": set(hello.interfaces) == {"lo"},
         "kernel_root_read_only": "ro" in options.get("/", ()),
         "kernel_shim_read_only": "ro" in options.get(SHIM_DIRECTORY, ()),
         "kernel_shim_uncovered": in_shim == [SHIM_DIRECTORY],
         "kernel_shim_capabilities": _capabilities(status) == SHIM_CAPABILITIES,
     }
-    invisible = {"kernel_seccomp_filter"} if tier.startswith(OWN_KERNEL_TIERS) else set()
+    invisible = INVISIBLE if tier.startswith(OWN_KERNEL_TIERS) else frozenset()
     if broken := sorted(n for n, holds in facts.items() if not holds and n not in invisible):
         raise LimitNotApplied(
             f"the container's kernel does not confirm: {', '.join(broken)}",
@@ -49,11 +51,15 @@ def _is_below(point: str, directory: str) -> bool:
 def check_agent(identity: str, user: AgentUser) -> None:
     """The agent has given up everything; raises LimitNotApplied."""
     status = identity_fields(identity)
-    wanted = " ".join([str(user.uid)] * 4)
-    if status.get("Uid") != wanted or _capabilities(status) != NO_CAPABILITIES:
+    wanted = {
+        "Uid": " ".join([str(user.uid)] * 4),
+        "Gid": " ".join([str(user.gid)] * 4),
+        "Groups": "",
+    }
+    found = {name: status.get(name) for name in wanted}
+    if found != wanted or _capabilities(status) != NO_CAPABILITIES:
         raise LimitNotApplied(
-            f"the agent runs with uid {status.get('Uid')!r} and capabilities"
-            f" {status.get('CapEff')!r}",
+            f"the agent runs as {found!a} with capabilities {status.get('CapEff')!a}",
             remedy="run `agenttrace doctor`",
         )
 

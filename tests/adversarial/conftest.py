@@ -44,6 +44,7 @@ class Lab:
 
     client: EngineClient
     made: SetUp
+    base: Image
     journal: Journal
     sandbox: DockerSandbox
     transport: ShimTransport
@@ -55,9 +56,7 @@ class Lab:
 
     def image(self, interface: Interface) -> Image:
         """The base image, with an agent that is all in its command."""
-        return Image(
-            image_id=self.made.base_image_id, reference=self.made.base_tag, interface=interface
-        )
+        return self.base.model_copy(update={"interface": interface})
 
     async def run(
         self, image: Image, limits: Limits, artifacts: Path, prompt: str = "What is 6 * 7?"
@@ -120,8 +119,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             shim_volume=made.shim_volume, seccomp=asset("config/seccomp.json").read_text()
         )
         yield Lab(
-            client, made, journal, DockerSandbox(client, policy, journal), ShimTransport(AgentUser())
+            client=client,
+            made=made,
+            base=base_image(client, made),
+            journal=journal,
+            sandbox=DockerSandbox(client, policy, journal),
+            transport=ShimTransport(AgentUser()),
         )
+
+
+def base_image(client: EngineClient, made: SetUp) -> Image:
+    details = client.call_blocking(
+        "inspect the base image", lambda api: api.inspect_image(made.base_image_id)
+    )
+    return Image(
+        image_id=made.base_image_id,
+        reference=made.base_tag,
+        interface=StdioInterface(command=("true",)),
+        environment=tuple(details["Config"].get("Env") or ()),
+    )
 
 
 @pytest.fixture(scope="session")

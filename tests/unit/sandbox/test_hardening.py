@@ -106,6 +106,7 @@ def test_the_hardening() -> None:
         "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits],
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no"},
+        "NetworkMode": "default",  # docker-py adds it; `network_disabled` is what counts
     }
 
 

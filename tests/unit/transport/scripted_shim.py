@@ -13,7 +13,9 @@ from runner.transport.frames import HEADER, Frame, Kind, encode
 from runner.transport.launch import AgentUser
 
 USER = AgentUser(uid=10_001, gid=10_001)
-AGENT = "Uid: 10001 10001 10001 10001\nCapEff: 0000000000000000"
+AGENT = (
+    "Uid: 10001 10001 10001 10001\nGid: 10001 10001 10001 10001\nGroups:\nCapEff: 0000000000000000"
+)
 SHIM = "Uid: 0 0 0 0\nCapEff: 00000000000000e0\nNoNewPrivs: 1\nSeccomp: 2"
 LIMITS = Limits(time_seconds=5, output_bytes=100, log_bytes=200)
 STDIO = Image(image_id="sha256:0", reference="x", interface=StdioInterface(command=("agent",)))

@@ -158,7 +158,7 @@ async def test_no_answer_in_time() -> None:
 
 async def test_an_agent_with_privileges_is_our_failure() -> None:
     started = frame(Kind.STARTED, {"pid": 7, "identity": "Uid: 0 0 0 0\nCapEff: 0"})
-    with pytest.raises(LimitNotApplied, match="uid '0 0 0 0'"):
+    with pytest.raises(LimitNotApplied, match="0 0 0 0"):
         await asked(shim([started]))
 
 
@@ -368,7 +368,7 @@ async def test_half_a_file_is_not_kept(files: list[bytes | None], tmp_path: Path
     script = shim([STARTED, exited()], COLLECT=[files])
     _, _, artifacts = await asked(script, limits=limits, directory=tmp_path)
     assert [(a.path, a.skipped.partition(":")[0]) for a in artifacts] == [(".", "incomplete")]
-    assert not os.listdir(tmp_path)
+    assert not any(os.scandir(tmp_path))
 
 
 async def test_a_collection_that_does_not_end(
