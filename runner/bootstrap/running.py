@@ -45,7 +45,7 @@ async def _run(
         storage = settings.storage.model_copy(update={"runs_dir": request.output})
         settings = settings.model_copy(update={"storage": storage})
     async with open_host(settings) as host:
-        plan = await _interruptible(make_plan(host, request, say))
+        plan = await interruptible(make_plan(host, request, say))
         stop = StopSignal()
         with recorded(host, plan) as (evidence, directory):
             executor = executor_of(host, plan, evidence, observers, stop)
@@ -69,10 +69,10 @@ def _on_signal(stop: StopSignal, plan: RunPlan, observers: Sequence[Notify]) -> 
             notify(event)
 
 
-async def _interruptible(work: Awaitable[T]) -> T:
-    """The value of `work`; Ctrl-C cancels it, which cleans up after itself."""
+async def interruptible(work: Awaitable[T]) -> T:
+    """The value of `work`; Ctrl-C cancels it, and however often it comes, it cleans up first."""
     task = asyncio.ensure_future(work)
-    with _signals(task.cancel):
+    with _signals(lambda: task.cancelling() or task.cancel()):
         try:
             return await task
         except asyncio.CancelledError:

@@ -13,7 +13,7 @@ from runner.cli.invocation import json_option, load, print_json, settings_option
     epilog="""\b
 Examples:
   agenttrace cleanup --dry-run               what would go?
-  agenttrace cleanup                         what no live runner owns
+  agenttrace cleanup                         what no living runner needs
   agenttrace cleanup --all                   also the images and the shim volume
 """,
 )
@@ -27,7 +27,7 @@ Examples:
 @settings_options
 @json_option
 def cleanup(dry_run: bool, everything: bool, profile: str | None, as_json: bool) -> None:
-    """Remove containers and volumes that a killed runner left behind.
+    """Remove containers that a killed runner left behind, and shims of other versions.
 
     What belongs to a runner that is still alive is kept, and so is everything that this program
     did not make. Run directories are never touched.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 import click
 
@@ -37,21 +38,21 @@ def report(error: Exception, *, traceback: bool) -> int:
     if traceback:
         _print_traceback(error)
     if isinstance(error, OSError) and error.errno in HOST_TROUBLE:
-        _say(f"error: {error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
-        _say(f"next: {HOST_TROUBLE[error.errno]}")
+        say(f"error: {error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
+        say(f"next: {HOST_TROUBLE[error.errno]}")
         return INFRASTRUCTURE
     if not isinstance(error, RunnerError):
-        _say(f"error: unexpected {type(error).__name__}: {error}")
-        _say(
+        say(f"error: unexpected {type(error).__name__}: {error}")
+        say(
             "next: this is a fault of ours; run it again with AGENTTRACE_DEBUG=1 and report the"
             " traceback to the project's issue tracker"
         )
         return INFRASTRUCTURE
     if isinstance(error, BuildFailed):
         _show_build_log(error.log)
-    _say(f"error: {error.message}")
+    say(f"error: {error.message}")
     if remedy := error.remedy or _otherwise(error):
-        _say(f"next: {remedy}")
+        say(f"next: {remedy}")
     return error.exit_code
 
 
@@ -69,19 +70,21 @@ def inert(text: str) -> str:
     return one_line(text, limit=LONGEST_LINE)
 
 
-def _say(line: str) -> None:
-    click.echo(inert(line), err=True)
+def say(line: str) -> None:
+    """Writes a line to stderr; the exit code counts even where nobody reads it."""
+    with suppress(OSError):
+        click.echo(inert(line), err=True)
 
 
 def _show_build_log(log: bytes) -> None:
     """Its last lines; hostile, so each is made inert and cut."""
     lines = log[-64_000:].decode(errors="backslashreplace").splitlines()
     for line in [line for line in lines if line.strip()][-BUILD_LOG_LINES:]:
-        _say(f"  | {line[:500]}")
+        say(f"  | {line[:500]}")
 
 
 def _print_traceback(error: Exception) -> None:
     from traceback import format_exception
 
     for line in "".join(format_exception(error)).splitlines():
-        _say(line)
+        say(line)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import TextIO
 
 import click
 
-from runner.cli.failure import INTERRUPTED, USAGE, report
+from runner.cli.failure import INTERRUPTED, USAGE, report, say
 from runner.cli.invocation import Invocation
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -72,7 +73,7 @@ class CommandTable(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _discard_output()
+            _discard(sys.stdout)
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         except SystemExit as error:
             if isinstance(error.__context__, BrokenPipeError):  # rich's way of saying the same
@@ -80,11 +81,11 @@ class CommandTable(click.Group):
             raise
 
 
-def _discard_output() -> None:
-    """Lets the interpreter flush at its end without a second complaint."""
+def _discard(stream: TextIO) -> None:
+    """Lets the interpreter flush it at its end without a second complaint."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with suppress(OSError):  # it is no file: nothing is flushed to one
-        os.dup2(nowhere, sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # it is no file, or closed: nothing is flushed to it
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
@@ -138,6 +139,25 @@ def _prepare_process() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def _let_signals_end(arguments: Sequence[str] | None) -> None:
+    """When the work is done, a further Ctrl-C ends the process without a traceback.
+
+    Not where a test or another program, with `arguments` of its own, goes on living.
+    """
+    if arguments is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _flush() -> None:
+    """Whoever read our output, or the disk it went to, may be gone: said by now, if it matters."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _discard(stream)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (default: this process's) and returns its exit code."""
     _prepare_process()
@@ -150,15 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
         )
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # the exit code counts even where nobody reads it
+            error.show()
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _let_signals_end(arguments)
+        say("interrupted")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge: everything ends as a line and a code
-        if isinstance(error, OSError) and not error.filename:
-            _discard_output()  # which may be what could not be written
         return report(
             error, traceback=invocation.verbose or bool(os.environ.get("AGENTTRACE_DEBUG"))
         )
+    finally:
+        _let_signals_end(arguments)
+        _flush()
     return code if isinstance(code, int) else 0

@@ -16,6 +16,7 @@ from runner.errors import BuildFailed, EngineFailed, InsufficientResources, NotS
 from runner.images.buildlog import BuildLog
 from runner.images.limits import GIB, MIB, BuildLimits
 from runner.images.raw import get_json, inspect_image, post
+from runner.images.reference import inspect
 from runner.images.streaming import StreamStopped, stream
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class ClassicBuild:
     async def discard(self) -> None:
         """Removes all that the build made, the finished image too if it has no tag."""
         await self._containers_gone()
+        await self._remove_unreported()
         await self._remove_images(self._log.image_id)
 
     # -- building ------------------------------------------------------------------------------
@@ -231,6 +233,35 @@ class ClassicBuild:
         for image in dict.fromkeys(ours):
             await self._remove_if_nameless(image)
 
+    async def _remove_unreported(self) -> None:
+        """What the engine finished after we had stopped listening, the youngest first.
+
+        Known by resting on what it did tell us of, or by our label, which the last step gives.
+        """
+        new = await self._image_ids() - self._images_before
+        parents = {image: await self._parent(image) for image in new}
+        heard = tuple(self._log.image_hints)
+        ours = {i for i in new if heard and i.removeprefix("sha256:").startswith(heard)}
+        unheard = await self._labelled() & new
+        while more := {i for i, parent in parents.items() if parent in ours} - unheard - ours:
+            unheard |= more
+            ours |= more
+        for image in sorted(unheard, key=lambda one: _depth(one, parents), reverse=True):
+            await self._remove_if_nameless(image)
+
+    async def _labelled(self) -> set[str]:
+        filters = {"label": f"{LABEL}={self._request.digest}", "dangling": True}
+        return set(
+            await self._engine.call(
+                "list images", lambda client: client.images(quiet=True, filters=filters)
+            )
+        )
+
+    async def _parent(self, image: str) -> str:
+        """The image that a step of a build began with; empty where there is none."""
+        details = await inspect(self._engine, image)
+        return str((details or {}).get("Parent") or "")
+
     async def _remove_if_nameless(self, image: str) -> None:
         def remove(client: APIClient) -> None:
             if not inspect_image(client, image).get("RepoTags"):
@@ -241,6 +272,14 @@ class ClassicBuild:
         except EngineFailed as error:
             if error.status not in (404, 409):
                 raise
+
+
+def _depth(image: str, parents: dict[str, str]) -> int:
+    """On how many of the others it rests."""
+    depth = 0
+    while (image := parents.get(image, "")) in parents:
+        depth += 1
+    return depth
 
 
 def _ulimits(limits: BuildLimits) -> list[dict[str, Any]]:

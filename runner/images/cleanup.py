@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import docker.errors
@@ -12,11 +13,14 @@ from runner.engine import EngineClient
 from runner.images.bases import REPOSITORY as BASES
 from runner.images.bases import ROOT_REPOSITORY as ROOTS
 from runner.images.builder import REPOSITORY as SUBMISSIONS
+from runner.images.setup import SetUp
 from runner.images.shim import REPOSITORY as SHIMS
 from runner.images.shim import VOLUME_PREFIX
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
+
+REMOVAL_SECONDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +31,42 @@ class Removed:
     kept: tuple[str, ...] = ()
 
 
-async def remove_images(client: EngineClient, *, everything: bool, dry_run: bool) -> Removed:
-    """With `everything`, all images of submissions and of the set-up, and the shim's volumes.
+async def remove_all(client: EngineClient, *, dry_run: bool) -> Removed:
+    """All images of submissions and of the set-up, and the shim's volumes."""
+    repositories = (SUBMISSIONS, SHIMS, BASES, ROOTS)  # each is made from those after it
+    return await client.call(
+        "remove images",
+        lambda api: _remove(
+            api, [t for r in repositories for t in _tags(api, r)], _volumes(api), dry_run=dry_run
+        ),
+        REMOVAL_SECONDS,
+    )
 
-    Without it nothing: a built image is a cache that the next run of the submission wants.
+
+async def remove_superseded(client: EngineClient, current: SetUp, *, dry_run: bool) -> Removed:
+    """The shims of other versions of this program, which make them again when they are set up.
+
+    Built images of submissions stay: they are a cache that the next run wants.
     """
-    if not everything:
-        return Removed()
-    return await client.call("remove images", lambda api: _remove_all(api, dry_run=dry_run), 300)
+    version = current.shim_volume.removeprefix(VOLUME_PREFIX)
+    return await client.call(
+        "remove superseded shims",
+        lambda api: _remove(
+            api,
+            [tag for tag in _tags(api, SHIMS) if version not in tag],
+            [volume for volume in _volumes(api) if volume != current.shim_volume],
+            dry_run=dry_run,
+        ),
+        REMOVAL_SECONDS,
+    )
 
 
-def _remove_all(api: APIClient, *, dry_run: bool) -> Removed:
-    removers = [(f"image {tag}", lambda tag=tag: api.remove_image(tag)) for tag in _tags(api)]
-    removers += [
-        (f"volume {name}", lambda name=name: api.remove_volume(name)) for name in _volumes(api)
+def _remove(
+    api: APIClient, tags: Iterable[str], volumes: Iterable[str], *, dry_run: bool
+) -> Removed:
+    removers: list[tuple[str, Callable[[], object]]] = [
+        *((f"image {tag}", partial(api.remove_image, tag)) for tag in tags),
+        *((f"volume {name}", partial(api.remove_volume, name)) for name in volumes),
     ]
     if dry_run:
         return Removed(removed=tuple(name for name, _ in removers))
@@ -61,11 +87,9 @@ def _apply(removers: Iterable[tuple[str, Callable[[], object]]]) -> Removed:
     return Removed(removed=tuple(removed), kept=tuple(kept))
 
 
-def _tags(api: APIClient) -> list[str]:
-    """Those of submissions first: they are made from the others."""
+def _tags(api: APIClient, repository: str) -> list[str]:
     return [
         tag
-        for repository in (SUBMISSIONS, SHIMS, BASES, ROOTS)
         for image in api.images(name=repository)
         for tag in image.get("RepoTags") or ()
         if tag.startswith(f"{repository}:")

@@ -125,6 +125,7 @@ async def stream(
             math.ceil(seconds + ENDING_SECONDS),
         )
     )
+    running.add_done_callback(_seen)
     try:
         await _guard(call, running, seconds, watch)
     except BaseException:
@@ -133,6 +134,12 @@ async def stream(
             await asyncio.wait({running}, timeout=ENDING_SECONDS)
         running.cancel()
         raise
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Nobody is warned of how a call ended that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _guard(

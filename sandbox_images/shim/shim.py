@@ -557,11 +557,16 @@ def hello():
         "python": ".".join(map(str, sys.version_info[:3])),
         "pid": os.getpid(),
         "identity": own_identity(),
-        "mounts": [m for m in mounts if m[0] in OUR_MOUNTS],  # the image names the others
+        "mounts": [m for m in mounts if is_ours(m[0])],  # the image names the others
         "interfaces": sorted(os.listdir("/sys/class/net"))
         if os.path.isdir("/sys/class/net")
         else [],
     }
+
+
+def is_ours(point):
+    """The root, our own directory, and whatever a link in the image has led into it."""
+    return point in OUR_MOUNTS or point.startswith(OUR_MOUNTS[1] + "/")
 
 
 def reap():

@@ -62,7 +62,7 @@ class Lab:
         self, image: Image, limits: Limits, artifacts: Path, prompt: str = "What is 6 * 7?"
     ) -> Attempt:
         """One attempt."""
-        artifacts.mkdir(parents=True)
+        artifacts.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs here
         return await attempt(
             Prompt(task_id="hostile", text=prompt),
             CONFIG,

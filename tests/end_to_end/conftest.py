@@ -13,7 +13,7 @@ import pytest
 from runner.engine import EngineClient, locate_engine
 from runner.images.setup import SetUp, set_up
 
-from .shell import SUITE, Shell, state_of
+from .shell import SUITE, Shell
 
 SESSION = secrets.token_hex(8)
 """In every agent, so that its image is nobody else's."""
@@ -109,10 +109,10 @@ def shell(shells: Callable[[], Shell]) -> Iterator[Shell]:
     """One of its own for each test, which may leave neither containers nor temporary files."""
     shell = shells()
     yield shell
-    known = shell.names()
+    left, journals = shell.names(), shell.journals
     shell.kill()
-    left = [name for name in known if state_of(shell.client, name)]
     assert not left
+    assert not journals
     assert not shell.temporary_files()
     assert not containers_of(shell)
 

@@ -22,7 +22,7 @@ AGENTTRACE = str(Path(sys.executable).with_name("agenttrace"))
 STATE = "state"
 SUITE = "suite"
 PATIENCE_SECONDS = 60.0
-"""How long an event may take before the test is given up; no test waits that long when all is well."""
+"""How long an event may take before the test is given up; when all is well, none takes that."""
 
 T = TypeVar("T")
 
@@ -126,6 +126,7 @@ class Shell:
     started: list[Running] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.temporary.mkdir(exist_ok=True)
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -136,9 +137,15 @@ class Shell:
             **kept,
             "XDG_STATE_HOME": str(self.directory / STATE),
             "XDG_CONFIG_HOME": str(self.directory / "config"),
+            "TMPDIR": str(self.temporary),
             "TERM": "xterm-256color",
             **self.environment,
         }
+
+    @property
+    def temporary(self) -> Path:
+        """Where its commands put what they need for a moment."""
+        return self.directory / "temporary"
 
     def write(self, name: str, data: str | bytes) -> Path:
         """A file in the shell's directory."""
@@ -193,7 +200,7 @@ class Shell:
     @property
     def journals(self) -> list[Path]:
         """Of runners that live, or were killed."""
-        return sorted((self.directory / STATE / "agenttrace/runners").glob("*.containers"))
+        return sorted((self.directory / STATE / "agenttrace/runners").rglob("*.containers"))
 
     def names(self) -> list[str]:
         """Of the containers that this shell's runners have, or may have."""
@@ -218,9 +225,10 @@ class Shell:
         return [f"{REPOSITORY}:{log.stem.partition('-')[2]}" for log in logs]
 
     def temporary_files(self) -> list[str]:
-        """Staged attempts and half-written files; a killed runner's are not its successors' to see."""
+        """Staged attempts and half-written files, but for those of a killed runner."""
         finished = [path.parent for path in self.directory.rglob("execution.json")]
-        return [str(path) for run in finished for path in run.glob(".*")]
+        staged = [path for run in finished for path in run.glob(".*")]
+        return [str(path) for path in (*staged, *self.temporary.iterdir())]
 
     def kill(self) -> None:
         """Ends what a failed test left running."""

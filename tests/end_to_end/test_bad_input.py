@@ -303,19 +303,23 @@ def test_where_runs_go_is_a_file(shell: Shell) -> None:
 # -- settings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("limits = [", ("agenttrace.toml: not valid TOML", "correct that line")),
-        ("[limits]\npidz = 1\n", ("no setting 'limits.pidz'", "did you mean limits.pids?")),
-        ('[limits]\nmemory_bytes = "lots"\n', ("limits.memory_bytes = 'lots': not a size", "MiB")),
-        ("[run]\nparallelism = 0\n", ("run.parallelism = 0: ", "default.toml")),
-    ],
-)
-def test_settings_that_are_wrong(shell: Shell, text: str, said: tuple[str, ...]) -> None:
-    shell.write("agenttrace.toml", text)
-    failed(shell.run("agent.py:right"), USAGE, "agenttrace.toml", *said)
-    failed(shell("config", "show"), USAGE, "agenttrace.toml", *said)
+SETTINGS = [
+    ("limits = [", ("config.toml: not valid TOML", "correct that line")),
+    ("[limits]\npidz = 1\n", ("no setting 'limits.pidz'", "did you mean limits.pids?")),
+    ('[limits]\nmemory_bytes = "lots"\n', ("limits.memory_bytes = 'lots': not a size", "MiB")),
+    ("[run]\nparallelism = 0\n", ("run.parallelism = 0: ", "default.toml")),
+]
+
+
+@pytest.mark.parametrize("command", [("run", "agent.py:right"), ("config", "show")])
+def test_settings_that_are_wrong(shell: Shell, command: tuple[str, ...]) -> None:
+    running = []
+    for number, (text, _) in enumerate(SETTINGS):
+        shell.write(f"{number}/agenttrace/config.toml", text)
+        config = {"XDG_CONFIG_HOME": str(shell.directory / str(number))}
+        running.append(shell.start(*command, **config))
+    for one, (_, said) in zip(running, SETTINGS, strict=True):
+        failed(one.end(), USAGE, "agenttrace/config.toml", *said)
 
 
 def test_a_variable_that_is_no_setting(shell: Shell) -> None:
@@ -323,7 +327,7 @@ def test_a_variable_that_is_no_setting(shell: Shell) -> None:
     failed(outcome, USAGE, "AGENTTRACE_LIMITS__PIDZ", "did you mean AGENTTRACE_LIMITS__PIDS?")
 
 
-# -- runs that are not there, or broken --------------------------------------------------------------
+# -- runs that are not there, or broken ------------------------------------------------------------
 
 
 def test_a_run_that_does_not_exist(shell: Shell) -> None:

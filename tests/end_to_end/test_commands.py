@@ -178,8 +178,16 @@ def test_output_that_nobody_can_keep(beside: Shell) -> None:
     assert ended.stderr.startswith("error: output: no space left on device\nnext: ")
 
 
-def test_a_reader_that_goes_away(beside: Shell) -> None:
-    line = f'"{AGENTTRACE}" config show | head -1; echo ${{PIPESTATUS[0]}}'
+@pytest.mark.parametrize(
+    ("arguments", "codes"),
+    [
+        ("config show | head -1", ("0", "141")),
+        ("runs show nope 2>&1 | true", ("2",)),
+        ("runs nope 2>&1 | true", ("2", "141")),
+    ],
+)
+def test_a_reader_that_goes_away(beside: Shell, arguments: str, codes: tuple[str, ...]) -> None:
+    line = f'"{AGENTTRACE}" {arguments}; echo ${{PIPESTATUS[0]}}'
     ended = subprocess.run(
         ["bash", "-c", line],
         cwd=beside.directory,
@@ -189,4 +197,4 @@ def test_a_reader_that_goes_away(beside: Shell) -> None:
         check=False,
     )
     assert ended.stderr == ""
-    assert ended.stdout.splitlines()[-1] in ("0", "141")
+    assert ended.stdout.splitlines()[-1] in codes

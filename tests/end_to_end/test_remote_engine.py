@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from runner.domain import BenchmarkExecution
 from runner.engine import EngineClient
+from tests.integration.proxy import Proxy
 
 from .shell import Shell
 
 pytestmark = pytest.mark.docker
-
-
-class Proxy:
-    """Passes bytes between a TCP port and a unix socket, half-closed connections included."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listening]
-        self.url = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                near, _ = self._listening.accept()
-                far = socket.socket(socket.AF_UNIX)
-                far.connect(str(self._target))
-                self._open += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
 
 
 @pytest.fixture
@@ -59,9 +22,8 @@ def remote(client: EngineClient) -> Iterator[str]:
     if path is None:
         yield client.address.url
         return
-    proxy = Proxy(path)
-    yield proxy.url
-    proxy.close()
+    with Proxy(path) as proxy:
+        yield proxy.url
 
 
 def test_a_run_on_a_remote_engine(shell: Shell, remote: str) -> None:

@@ -310,7 +310,7 @@ async def test_a_server_that_dies_crashed() -> None:
 async def test_a_server_that_dies_while_it_answers_crashed() -> None:
     script = ScriptedServer([], [None])
     asking = asyncio.create_task(asked(script, SERVER))
-    await script.heard.wait()
+    await asyncio.wait_for(script.heard.wait(), 20)
     script.say(exited(None, 9))
     reply, _, _ = await asking
     assert (reply.ending.kind, reply.ending.signal) == (EndingKind.CRASHED, 9)
@@ -325,7 +325,7 @@ async def test_a_server_that_never_listens_is_out_of_time() -> None:
 async def test_a_server_whose_container_ends() -> None:
     script = ScriptedServer([], [])
     asking = asyncio.create_task(asked(script, SERVER))
-    await script.heard.wait()
+    await asyncio.wait_for(script.heard.wait(), 20)
     script.say(None)
     reply, _, _ = await asking
     assert reply.ending.kind is EndingKind.SANDBOX_ENDED
