@@ -174,7 +174,10 @@ class Conversation(Protocol):
         ...
 
     async def stop(self) -> bool:
-        """Kills every process of the agent; True when the shim confirms that none is left."""
+        """Kills every process of the agent; True when the shim confirms that none is left.
+
+        A container that has ended has none left either.
+        """
         ...
 
     async def collect(self, directory: Path) -> tuple[Artifact, ...]:

@@ -115,7 +115,7 @@ class Executor:
         work = [(task, repeat) for task, repeat in self._work() if task.category is category]
         executions: list[TaskExecution] = []
         await self._work_off(work, parallelism, executions)
-        return _category(category, executions, expected=len(work))
+        return _category(category, self._in_order(executions), expected=len(work))
 
     async def execute_task(self, task: BenchmarkTask, repeat: int = 1) -> TaskExecution:
         """The last attempt at `task`: the first that was not our side's failure.
@@ -237,8 +237,13 @@ class Executor:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _benchmark(self, executions: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
-        plan = self.plan
+    def _in_order(self, executions: Sequence[TaskExecution]) -> list[TaskExecution]:
+        """The plan's order, whichever of those that ran at once ended first."""
+        places = {(task.task_id, repeat): n for n, (task, repeat) in enumerate(self._work())}
+        return sorted(executions, key=lambda e: places[e.task_id, e.repeat])
+
+    def _benchmark(self, ended: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
+        plan, executions = self.plan, self._in_order(ended)
         by_category = {
             category: _category(category, [e for e in executions if e.category is category])
             for category in BenchmarkCategory

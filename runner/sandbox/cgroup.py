@@ -35,6 +35,20 @@ class Cgroup:
         except OSError:
             return None
 
+    def limit_socket_buffers(self, limit_bytes: int) -> bool:
+        """Whether TCP buffers are limited: version 2 counts them as memory.
+
+        Version 1 counts them apart, no engine limits them, and not every user may.
+        """
+        if self.version == 2:
+            return True
+        try:
+            limit = self.directories["memory"] / "memory.kmem.tcp.limit_in_bytes"
+            limit.write_text(str(limit_bytes))
+        except OSError:
+            return False
+        return True
+
     @property
     def processes(self) -> list[int]:
         """Pids in it, as the host numbers them."""

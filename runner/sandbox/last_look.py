@@ -1,7 +1,7 @@
 """The figures at the moment of a container's death: soon after, its cgroup is gone.
 
-The engine removes the cgroup 10 to 25 ms after its first process died, and tells us of it 20 to 40 ms
-later still (measured: engine 20.10, kernel 6.18).
+The engine removes the cgroup 10 to 25 ms after its first process died, and tells us of it 20 to
+40 ms later still (measured: engine 20.10, kernel 6.18).
 """
 
 from __future__ import annotations

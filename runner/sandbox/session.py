@@ -113,6 +113,10 @@ class DockerSandbox:
         swap_possible = not local or has_swap()
         applied = read_back(inspected, arguments["host_config"], swap_possible=swap_possible)
         applied |= read_back_process(inspected, arguments)
+        pid = int(inspected["State"].get("Pid") or 0)
+        cgroup = find_cgroup(pid, inspected["Id"]) if pid and local else None  # else not our pids
+        memory = int(arguments["host_config"]["Memory"])
+        limited = cgroup is not None and cgroup.limit_socket_buffers(memory)
         info = self._client.info
         runtime = inspected["HostConfig"].get("Runtime") or info.default_runtime
         facts = SandboxFacts(
@@ -123,10 +127,8 @@ class DockerSandbox:
             runtime=runtime,
             tier=info.tier_of(runtime),
             cgroup_version=info.cgroup_version,
-            applied=applied,
+            applied=applied | {"socket_buffers_limited": limited},
         )
-        pid = int(inspected["State"].get("Pid") or 0)
-        cgroup = find_cgroup(pid, inspected["Id"]) if pid and local else None  # else not our pids
         return ContainerSession(self._client, channel, facts, cgroup, pid)
 
     async def _inspect(self, name: str) -> dict[str, Any]:

@@ -26,7 +26,10 @@ LISTED_SKIPS = 200
 async def collect(
     link: Link, directory: Path, limits: Limits, user: AgentUser
 ) -> tuple[Artifact, ...]:
-    """Copies what the shim offers into `directory`; what cannot be kept is listed with a reason."""
+    """Copies what the shim offers into `directory`; what cannot be kept is listed with a reason.
+
+    Raises StorageFailed when our own disk is full.
+    """
     collection = Collection(directory, limits)
     try:
         async with asyncio.timeout(COLLECT_SECONDS):
@@ -34,6 +37,11 @@ async def collect(
             await _receive(link, collection)
     except (LinkEnded, TimeoutError, ProtocolViolation) as error:
         collection.abandon(str(error) or "took too long")
+    except OSError as error:
+        raise StorageFailed(
+            f"artifacts cannot be kept in {directory}: {error.strerror}",
+            remedy="free some space, or use -o on another disk",
+        ) from error
     return collection.artifacts()
 
 

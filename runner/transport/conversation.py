@@ -208,7 +208,9 @@ class ShimConversation:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._link.send(Kind.STOP)
                 return (await self._until_stopped()).remaining == 0
-        except (LinkEnded, ProtocolViolation, TimeoutError):
+        except LinkEnded:
+            return True  # the shim was PID 1: with it the kernel killed all that were left
+        except (ProtocolViolation, TimeoutError):
             return False
 
     async def _until_stopped(self) -> Stopped:
