@@ -22,7 +22,6 @@ from runner.sandbox import DockerSandbox, SandboxPolicy
 from runner.sandbox.journal import Journal
 from runner.sandbox.reaper import reap
 from runner.transport import ShimTransport
-from runner.transport.launch import AgentUser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
                 client=client,
                 set_up=made,
                 sandbox=DockerSandbox(client, policy_of(settings, made), journal),
-                transport=ShimTransport(user_of(settings)),
+                transport=ShimTransport(),
             )
 
 
@@ -73,11 +72,6 @@ def journals_of(settings: Settings, client: EngineClient) -> Path:
     return state_directory(settings, os.environ) / "runners" / engine
 
 
-def user_of(settings: Settings) -> AgentUser:
-    """Who agents are inside their containers."""
-    return AgentUser(uid=settings.sandbox.agent_uid, gid=settings.sandbox.agent_gid)
-
-
 def policy_of(settings: Settings, made: SetUp) -> SandboxPolicy:
     """What is the same for every container; raises InvalidConfiguration."""
     return SandboxPolicy(
@@ -85,7 +79,7 @@ def policy_of(settings: Settings, made: SetUp) -> SandboxPolicy:
         seccomp=_seccomp(settings),
         runtime=settings.engine.runtime,
         apparmor=settings.sandbox.apparmor,
-        agent_uid=settings.sandbox.agent_uid,
+        first_agent_uid=settings.sandbox.agent_uid,
         agent_gid=settings.sandbox.agent_gid,
         cpu_mode=settings.sandbox.cpu_mode,
         tmpfs_exec=settings.sandbox.tmpfs_exec,

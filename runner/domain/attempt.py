@@ -122,6 +122,9 @@ class SandboxFacts(Noun):
     tier: str
     """The isolation that the host gives: runc, userns, rootless, runsc, kata."""
     cgroup_version: Literal[1, 2]
+    agent_uid: int = 10_001
+    """Of this attempt alone while it runs: what the kernel counts by user is not shared."""
+    agent_gid: int = 10_001
     applied: dict[str, str | int | float | bool]
     """Each hardening setting by name, as the live container has it."""
 

@@ -44,15 +44,26 @@ class SandboxPolicy:
     """Empty: the engine's default."""
     apparmor: str = ""
     """Profile name; empty: the engine's default."""
-    agent_uid: int = 10_001
+    first_agent_uid: int = 10_001
+    """Attempts that run at the same time have this one and those after it."""
     agent_gid: int = 10_001
     cpu_mode: Literal["quota", "cpuset"] = "quota"
     tmpfs_exec: bool = True
     extra_labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What of the host is one container's alone."""
+
+    uid: int = 10_001
+    """Of its agent."""
+    cpuset: str = ""
+    """Its cores, `0,1`; empty where none are pinned."""
+
+
 def create_arguments(
-    image: Image, limits: Limits, policy: SandboxPolicy, name: str, cpuset: str = ""
+    image: Image, limits: Limits, policy: SandboxPolicy, name: str, share: Share
 ) -> dict[str, Any]:
     """Keyword arguments for docker-py's `create_container`."""
     argv = list(SHIM_ARGV)
@@ -72,13 +83,11 @@ def create_arguments(
         "healthcheck": {"test": ["NONE"]},
         "environment": shim_environment(image.environment),
         "labels": {LABEL: name} | policy.extra_labels,
-        "host_config": host_config(image, limits, policy, cpuset),
+        "host_config": host_config(image, limits, policy, share),
     }
 
 
-def host_config(
-    image: Image, limits: Limits, policy: SandboxPolicy, cpuset: str = ""
-) -> HostConfig:
+def host_config(image: Image, limits: Limits, policy: SandboxPolicy, share: Share) -> HostConfig:
     """The hardening itself (sandbox.md, "Container settings")."""
     shim = Mount(SHIM_DIRECTORY, policy.shim_volume, type="volume", read_only=True, no_copy=True)
     return HostConfig(
@@ -92,7 +101,7 @@ def host_config(
         memswap_limit=limits.memory_bytes,
         pids_limit=limits.pids,
         shm_size=limits.shm_bytes,
-        tmpfs=_tmpfs(image, limits, policy),
+        tmpfs=_tmpfs(image, limits, policy, share),
         mounts=[shim],
         ipc_mode="private",
         cgroupns="private",
@@ -101,13 +110,13 @@ def host_config(
         restart_policy={"Name": "no"},
         auto_remove=False,
         runtime=policy.runtime or None,
-        **_cpu(limits, policy, cpuset),
+        **_cpu(limits, policy, share),
     )
 
 
-def _cpu(limits: Limits, policy: SandboxPolicy, cpuset: str) -> dict[str, Any]:
-    if policy.cpu_mode == "cpuset" and cpuset:
-        return {"cpuset_cpus": cpuset}
+def _cpu(limits: Limits, policy: SandboxPolicy, share: Share) -> dict[str, Any]:
+    if policy.cpu_mode == "cpuset" and share.cpuset:
+        return {"cpuset_cpus": share.cpuset}
     return {
         "cpu_period": CPU_PERIOD_MICROSECONDS,
         "cpu_quota": round(limits.cpus * CPU_PERIOD_MICROSECONDS),
@@ -124,19 +133,22 @@ def _ulimits(limits: Limits) -> list[Ulimit]:
     return [Ulimit(name=name, soft=value, hard=value) for name, value in hard.items()]
 
 
-def _tmpfs(image: Image, limits: Limits, policy: SandboxPolicy) -> dict[str, str]:
+def _tmpfs(image: Image, limits: Limits, policy: SandboxPolicy, share: Share) -> dict[str, str]:
+    owner = [f"uid={share.uid}", f"gid={policy.agent_gid}"]
     return {
-        path: ",".join(_tmpfs_options(path, size, limits, policy))
+        path: ",".join(_tmpfs_options(path, size, limits, policy, owner))
         for path, size in writable_mounts(limits, image.volumes).items()
     }
 
 
-def _tmpfs_options(path: str, size: int, limits: Limits, policy: SandboxPolicy) -> list[str]:
+def _tmpfs_options(
+    path: str, size: int, limits: Limits, policy: SandboxPolicy, owner: list[str]
+) -> list[str]:
     options = [f"size={size}", f"nr_inodes={limits.disk_inodes}", "nosuid", "nodev"]
     options.append("exec" if policy.tmpfs_exec and path != OUTPUT_DIRECTORY else "noexec")
     if path == SCRATCH_DIRECTORY:
         return [*options, "mode=1777"]
-    return [*options, "mode=0700", f"uid={policy.agent_uid}", f"gid={policy.agent_gid}"]
+    return [*options, "mode=0700", *owner]
 
 
 def read_back(

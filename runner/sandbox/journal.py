@@ -35,6 +35,11 @@ class Journal:
         self._descriptor = -1
 
     @property
+    def directory(self) -> Path:
+        """Where it is, beside those of other runners."""
+        return self._directory
+
+    @property
     def path(self) -> Path:
         """The file."""
         return self._directory / f"{self._runner}{SUFFIX}"

@@ -17,6 +17,7 @@ from runner.sandbox.channel import AttachedChannel, attach, open_channel
 from runner.sandbox.cpus import CpuPool
 from runner.sandbox.hardening import (
     SandboxPolicy,
+    Share,
     create_arguments,
     has_swap,
     read_back,
@@ -36,6 +37,7 @@ from runner.sandbox.meter import (
 from runner.sandbox.reaper import remove
 from runner.sandbox.sampler import Sampler
 from runner.sandbox.settled import settled
+from runner.sandbox.users import UserPool
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -57,6 +59,7 @@ class DockerSandbox:
         self._policy = policy
         self._journal = journal
         self._cpus = CpuPool(client.info.cpus if policy.cpu_mode == "cpuset" else 0)
+        self._users = UserPool(journal.directory / "users", policy.first_agent_uid)
 
     @asynccontextmanager
     async def session(
@@ -64,19 +67,25 @@ class DockerSandbox:
     ) -> AsyncIterator[ContainerSession]:
         """See ports.Sandbox."""
         name = self._journal.new_name()
-        async with self._cpus.taken(limits.cpus) as cpuset:
+        async with self._share(limits) as share:
             try:
-                session = await self._begin(name, image, limits, cpuset, timer)
+                session = await self._begin(name, image, limits, share, timer)
                 async with session:
                     yield session
             finally:
                 with timer.stage("remove"):
                     await self._remove(name)
 
+    @asynccontextmanager
+    async def _share(self, limits: Limits) -> AsyncIterator[Share]:
+        async with self._cpus.taken(limits.cpus) as cpuset:
+            with self._users.taken() as uid:
+                yield Share(uid=uid, cpuset=cpuset)
+
     async def _begin(
-        self, name: str, image: Image, limits: Limits, cpuset: str, timer: StageTimer
+        self, name: str, image: Image, limits: Limits, share: Share, timer: StageTimer
     ) -> ContainerSession:
-        arguments = create_arguments(image, limits, self._policy, name, cpuset)
+        arguments = create_arguments(image, limits, self._policy, name, share)
         with timer.stage("create"):
             await self._call("create container", lambda d: d.create_container(**arguments))
         with timer.stage("attach"):
@@ -86,7 +95,7 @@ class DockerSandbox:
                 await self._call("start container", lambda d: d.start(name))
             with timer.stage("read back"):
                 inspected = await self._inspect(name)
-            return self._session(channel, arguments, inspected)
+            return self._session(channel, arguments, inspected, share)
         except BaseException:
             await channel.close()
             raise
@@ -107,7 +116,11 @@ class DockerSandbox:
         return await open_channel(raw, keep_alive)
 
     def _session(
-        self, channel: AttachedChannel, arguments: dict[str, Any], inspected: dict[str, Any]
+        self,
+        channel: AttachedChannel,
+        arguments: dict[str, Any],
+        inspected: dict[str, Any],
+        share: Share,
     ) -> ContainerSession:
         local = self._client.address.socket_path is not None
         swap_possible = not local or has_swap()
@@ -127,6 +140,8 @@ class DockerSandbox:
             runtime=runtime,
             tier=info.tier_of(runtime),
             cgroup_version=info.cgroup_version,
+            agent_uid=share.uid,
+            agent_gid=self._policy.agent_gid,
             applied=applied | {"socket_buffers_limited": limited},
         )
         return ContainerSession(self._client, channel, facts, cgroup, pid)

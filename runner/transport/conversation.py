@@ -60,9 +60,6 @@ _CLEAR_OF_EXIT = frozenset({EndingKind.ANSWERED, EndingKind.OUTPUT_EXCEEDED})
 class ShimTransport:
     """Implements ports.Transport over the shim's frames, for every interface."""
 
-    def __init__(self, user: AgentUser) -> None:
-        self._user = user
-
     @asynccontextmanager
     async def open(
         self, session: Session, image: Image, limits: Limits
@@ -73,10 +70,14 @@ class ShimTransport:
         try:
             hello = await _hello(link)
             yield ShimConversation(
-                link, image, limits, self._user, check_hello(hello, session.facts.tier)
+                link, image, limits, _user(session), check_hello(hello, session.facts.tier)
             )
         finally:
             await link.close()
+
+
+def _user(session: Session) -> AgentUser:
+    return AgentUser(uid=session.facts.agent_uid, gid=session.facts.agent_gid)
 
 
 async def _hello(link: Link) -> Hello:

@@ -18,7 +18,6 @@ from runner.images.setup import SetUp, set_up
 from runner.sandbox import DockerSandbox, SandboxPolicy
 from runner.sandbox.journal import PREFIX, Journal
 from runner.transport import ShimTransport
-from runner.transport.launch import AgentUser
 from tests.adversarial import host
 from tests.adversarial.expectation import SMALL
 
@@ -124,7 +123,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             base=base_image(client, made),
             journal=journal,
             sandbox=DockerSandbox(client, policy, journal),
-            transport=ShimTransport(AgentUser()),
+            transport=ShimTransport(),
         )
 
 

@@ -26,7 +26,6 @@ from runner.images.setup import SetUp, find_set_up
 from runner.sandbox import DockerSandbox, SandboxPolicy
 from runner.sandbox.journal import Journal
 from runner.transport import ShimTransport
-from runner.transport.launch import AgentUser
 
 PROGRAM = "import json,sys; print(json.load(sys.stdin)['prompt'])"
 """The trivial agent: it answers with the prompt."""
@@ -87,7 +86,7 @@ async def _ours(bench: Bench) -> dict[str, float]:
         image,
         LIMITS,
         bench.sandbox,
-        ShimTransport(AgentUser()),
+        ShimTransport(),
         staging,
     )
     verdict = judge(made)

@@ -28,7 +28,6 @@ from runner.images.setup import SetUp, set_up
 from runner.sandbox import DockerSandbox, SandboxPolicy
 from runner.sandbox.journal import Journal
 from runner.transport import ShimTransport
-from runner.transport.launch import AgentUser
 
 MIB = 1024 * 1024
 
@@ -56,7 +55,7 @@ class Lab:
 
     @property
     def transport(self) -> ShimTransport:
-        return ShimTransport(AgentUser())
+        return ShimTransport()
 
     def shell(self, script: str) -> Image:
         """The base image, with a shell script for an agent."""

@@ -19,7 +19,6 @@ from runner.images.setup import SetUp, set_up
 from runner.sandbox import DockerSandbox, SandboxPolicy
 from runner.sandbox.journal import Journal
 from runner.transport import ShimTransport
-from runner.transport.launch import AgentUser
 
 pytestmark = pytest.mark.docker
 
@@ -71,7 +70,7 @@ def examined(
         sandbox = DockerSandbox(
             client, SandboxPolicy(shim_volume=made.shim_volume, seccomp=filter_, **policy), journal
         )
-        transport = ShimTransport(AgentUser())
+        transport = ShimTransport()
         report = asyncio.run(examine(engine, image, sandbox, transport, required=required))
         assert containers(client, prefix) == []
     return report

@@ -15,12 +15,14 @@ from runner.domain.shim import SHIM_ARGV
 from runner.errors import LimitNotApplied
 from runner.sandbox.hardening import (
     SandboxPolicy,
+    Share,
     create_arguments,
     digest_of_json,
     has_swap,
     read_back,
 )
 
+SHARE = Share()
 RECORDED = Path(__file__).parent / "recordings/v1/inspect.json"
 SECCOMP = '{"defaultAction": "SCMP_ACT_ALLOW"}'
 POLICY = SandboxPolicy(shim_volume="agenttrace-shim-2e0aef13b371", seccomp=SECCOMP)
@@ -39,8 +41,10 @@ def inspected() -> dict[str, Any]:
     return found
 
 
-def wanted(limits: Limits | None = None, policy: SandboxPolicy = POLICY, cpuset: str = "") -> Any:
-    made = create_arguments(IMAGE, limits or Limits(), policy, "agenttrace-1", cpuset)
+def wanted(
+    limits: Limits | None = None, policy: SandboxPolicy = POLICY, share: Share = SHARE
+) -> Any:
+    made = create_arguments(IMAGE, limits or Limits(), policy, "agenttrace-1", share)
     return made["host_config"]
 
 
@@ -48,7 +52,7 @@ def wanted(limits: Limits | None = None, policy: SandboxPolicy = POLICY, cpuset:
 
 
 def test_the_container() -> None:
-    arguments = create_arguments(IMAGE, Limits(), POLICY, "agenttrace-1")
+    arguments = create_arguments(IMAGE, Limits(), POLICY, "agenttrace-1", SHARE)
     del arguments["host_config"]
     assert arguments == {
         "name": "agenttrace-1",
@@ -118,18 +122,17 @@ def test_what_a_policy_adds() -> None:
         apparmor="ours",
         cpu_mode="cpuset",
         tmpfs_exec=False,
-        agent_uid=7,
         agent_gid=8,
         extra_labels={"run": "r"},
     )
-    host = wanted(policy=policy, cpuset="1,3")
+    host = wanted(policy=policy, share=Share(uid=7, cpuset="1,3"))
     assert host["Runtime"] == "runsc"
     assert "apparmor=ours" in host["SecurityOpt"]
     assert host["CpusetCpus"] == "1,3"
     assert "CpuQuota" not in host
     assert all("noexec" in options.split(",") for options in host["Tmpfs"].values())
     assert host["Tmpfs"]["/output"].endswith("uid=7,gid=8")
-    labels = create_arguments(IMAGE, Limits(), policy, "n")["labels"]
+    labels = create_arguments(IMAGE, Limits(), policy, "n", SHARE)["labels"]
     assert labels == {"org.agenttrace.container": "n", "run": "r"}
 
 

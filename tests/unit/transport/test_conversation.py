@@ -25,7 +25,6 @@ from tests.unit.transport.scripted_shim import (
     STARTED,
     STDIO,
     STOPPED,
-    USER,
     ScriptedShim,
     exited,
     frame,
@@ -42,7 +41,7 @@ async def asked(
 ) -> tuple[Reply, bool, tuple[Any, ...]]:
     async with FakeSandbox().session(image, limits, Stopwatch()) as session:
         session.channel = shim  # type: ignore[assignment]
-        async with ShimTransport(USER).open(session, image, limits) as talk:
+        async with ShimTransport().open(session, image, limits) as talk:
             await talk.ask(PROMPT, {"seed": 1})
             stopped = await talk.stop()
             collected = await talk.collect(directory) if directory else ()
@@ -205,7 +204,7 @@ async def test_no_cgroup_files_are_no_failure(monkeypatch: pytest.MonkeyPatch) -
         script = shim([], READ_CGROUP=[answer])
         async with FakeSandbox().session(STDIO, LIMITS, Stopwatch()) as session:
             session.channel = script  # type: ignore[assignment]
-            async with ShimTransport(USER).open(session, STDIO, LIMITS) as talk:
+            async with ShimTransport().open(session, STDIO, LIMITS) as talk:
                 assert await talk.read_cgroup() == {}
 
 
@@ -213,7 +212,7 @@ async def test_cgroup_files_come_by_name() -> None:
     script = shim([], READ_CGROUP=[frame(Kind.CGROUP, {"memory.peak": "7\n"})])
     async with FakeSandbox().session(STDIO, LIMITS, Stopwatch()) as session:
         session.channel = script  # type: ignore[assignment]
-        async with ShimTransport(USER).open(session, STDIO, LIMITS) as talk:
+        async with ShimTransport().open(session, STDIO, LIMITS) as talk:
             assert await talk.read_cgroup() == {"memory.peak": "7\n"}
 
 
