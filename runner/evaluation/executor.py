@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,7 +147,7 @@ class Executor:
             try:
                 return await self._try_in(staging, context)
             finally:
-                await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+                await _to_its_end(shutil.rmtree, staging, True)
 
     async def _try_in(self, staging: Path, context: _Context) -> Tried:
         try:
@@ -174,18 +174,7 @@ class Executor:
 
     async def _keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> None:
         """Whole even when it is cancelled: nobody clears `staging` away before it is done."""
-        keeping = asyncio.create_task(
-            asyncio.to_thread(self.evidence.keep, execution, reply, staging)
-        )
-        cancelled = False
-        while not keeping.done():
-            try:
-                await asyncio.wait({keeping})
-            except asyncio.CancelledError:
-                cancelled = True
-        keeping.result()
-        if cancelled:
-            raise asyncio.CancelledError
+        await _to_its_end(self.evidence.keep, execution, reply, staging)
 
     def _score(self, made: Attempt, verdict: Verdict, task: BenchmarkTask) -> Score | None:
         if verdict.status is not ExecutionStatus.COMPLETED:
@@ -374,6 +363,20 @@ class _Context:
             token_budget=self.task.token_budget,
             trace_id=trace_id_of(self.plan.run_id, self.task.task_id, self.repeat, self.number),
         )
+
+
+async def _to_its_end(function: Callable[..., object], *arguments: object) -> None:
+    """`function` in a thread; a cancellation, however often it comes, is heard after it."""
+    working = asyncio.create_task(asyncio.to_thread(function, *arguments))
+    cancelled = False
+    while not working.done():
+        try:
+            await asyncio.wait({working})
+        except asyncio.CancelledError:
+            cancelled = True
+    working.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _category(

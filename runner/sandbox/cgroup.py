@@ -6,9 +6,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -31,7 +32,8 @@ class Cgroup:
         if directory is None:
             return None
         try:
-            return (directory / name).read_text()
+            with open(f"{directory}/{name}") as file:  # noqa: PTH123 - read often, in a hurry
+                return file.read()
         except OSError:
             return None
 
@@ -127,13 +129,13 @@ def find_cgroup(pid: int, container_id: str, root: Path = Path("/")) -> Cgroup |
     """
     try:
         memberships = (root / f"proc/{pid}/cgroup").read_text()
-        mounts = (root / "proc/self/mountinfo").read_text()
+        mounts = _cgroup_mounts(root)
     except OSError:
         return None
     # A dying process is already in the root of version 1's hierarchies while the unified one still
     # names its container: whatever is not named after the container is not the container's.
     paths = {c: p for c, p in _memberships(memberships) if container_id in p}
-    directories = _directories(paths, mounts, root)
+    directories = _directories(paths, mounts)
     if set(V1_CONTROLLERS) <= set(directories):
         return Cgroup(1, directories)
     unified = directories.get("")
@@ -151,18 +153,35 @@ def _memberships(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _directories(paths: Mapping[str, str], mountinfo: str, root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for line in mountinfo.splitlines():
+@dataclass(frozen=True)
+class _Mount:
+    """Where one controller's hierarchy is mounted, and from which cgroup of it on."""
+
+    controller: str
+    root: str
+    place: Path
+
+
+@lru_cache(maxsize=4)
+def _cgroup_mounts(root: Path) -> tuple[_Mount, ...]:
+    """Read once: a host mounts its hierarchies at its start, and /proc/self/mountinfo is long."""
+    found = []
+    for line in (root / "proc/self/mountinfo").read_text().splitlines():
         fields, _, tail = line.partition(" - ")
         kind, _, options = tail.split(" ", 2)
-        mount_root, mount_point = fields.split(" ")[3:5]
-        for controller in _controllers(kind, options):
-            if controller in paths:
-                relative = _below(paths[controller], _unescaped(mount_root))
-                place = root / _unescaped(mount_point).lstrip("/")
-                if relative is not None and (place / relative).is_dir():
-                    found.setdefault(controller, place / relative)
+        mount_root, mount_point = map(_unescaped, fields.split(" ")[3:5])
+        place = root / mount_point.lstrip("/")
+        found += [_Mount(name, mount_root, place) for name in _controllers(kind, options)]
+    return tuple(found)
+
+
+def _directories(paths: Mapping[str, str], mounts: Iterable[_Mount]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for mount in mounts:
+        if mount.controller in paths:
+            relative = _below(paths[mount.controller], mount.root)
+            if relative is not None and (mount.place / relative).is_dir():
+                found.setdefault(mount.controller, mount.place / relative)
     return found
 
 

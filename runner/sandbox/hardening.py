@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -260,6 +261,7 @@ def _spelt(option: str) -> str:
     return "no-new-privileges:true" if option in same else option
 
 
+@lru_cache(maxsize=8)
 def digest_of_json(text: str) -> str:
     """Of the value, whatever its white space."""
     with suppress(ValueError):

@@ -144,10 +144,9 @@ def test_what_a_killed_runner_leaves(shell: Shell) -> None:
     assert killed.end().code == -signal.SIGKILL
     wait_until(lambda: not state_of(shell.client, left)["Running"])  # its shim saw the end
 
-    said = f"would remove {left}\n"
-    assert shell("cleanup", "--dry-run").out == said
+    assert f"would remove {left}" in shell("cleanup", "--dry-run").out.splitlines()
     assert state_of(shell.client, left)
-    assert shell("cleanup", "--json").json["removed"] == [left]
+    assert left in shell("cleanup", "--json").json["removed"]
     assert not state_of(shell.client, left)
     assert state_of(shell.client, of_the_other)["Running"]
 
