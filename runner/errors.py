@@ -57,8 +57,11 @@ class InvalidConfiguration(RunnerError):
 class BuildFailed(InvalidSubmission):
     """The submission did not build, or its image cannot run under our sandbox.
 
-    `log` is the (hostile, unescaped) build output, kept as evidence.
+    `log` is the (hostile, unescaped) build output, kept as evidence. `failure_reason` is what a
+    result says of it, as `runner.domain.FailureReason` has it.
     """
+
+    failure_reason = "build_failed"
 
     def __init__(self, message: str, *, remedy: str = "", log: bytes = b"") -> None:
         super().__init__(message, remedy=remedy)

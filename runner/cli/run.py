@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runner.bootstrap import RunRequest
     from runner.config import Settings
     from runner.domain import BenchmarkExecution, RunPlan
-    from runner.errors import Interrupted
+    from runner.errors import BuildFailed, Interrupted
 
 
 def _complete_categories(
@@ -219,7 +219,7 @@ def _run(
     settings: Settings, request: RunRequest, *, quiet: bool, as_json: bool
 ) -> tuple[BenchmarkExecution, Path]:
     from runner import bootstrap
-    from runner.errors import Interrupted
+    from runner.errors import BuildFailed, Interrupted
     from runner.reporting import progress_for
 
     try:
@@ -228,6 +228,19 @@ def _run(
     except Interrupted as error:
         _show_partial(error, as_json=as_json)
         raise
+    except BuildFailed as error:
+        if as_json:
+            print_json(_build_failed(error))
+        raise
+
+
+def _build_failed(error: BuildFailed) -> dict[str, object]:
+    """In place of a result, which needs an image: the fields that it would have had."""
+    return {
+        "status": "failed",
+        "failure_reason": error.failure_reason,
+        "failure_detail": error.message,
+    }
 
 
 def _show_partial(error: Interrupted, *, as_json: bool) -> None:

@@ -212,8 +212,14 @@ class Shell:
 
     def wait_until_running(self, count: int = 1) -> list[str]:
         """The names, as soon as so many containers run with an agent in them."""
-        wait_until(lambda: len(self.asking()) >= count)
-        return self.asking()
+        return wait_until(lambda: self._asking(count))
+
+    def _asking(self, count: int) -> list[str]:
+        """So many at least, or none; fails when nothing runs that could begin one."""
+        asking = self.asking()
+        said = ["".join(one.lines) for one in self.started if one.process.poll() is not None]
+        assert len(said) < max(1, len(self.started)), said
+        return asking if len(asking) >= count else []
 
     def asking(self) -> list[str]:
         """Containers whose agent has begun to work."""

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fcntl import ioctl
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def on_a_terminal(shell: Shell, *arguments: str) -> tuple[int, str]:
         return process.wait(PATIENCE_SECONDS), sent.decode("utf-8", "surrogateescape")
 
 
+def on_terminals(shell: Shell, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
+    """The same of several commands, two at once."""
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(lambda command: on_a_terminal(shell, *command), commands))
+
+
 def everything(descriptor: int) -> bytes:
     """All that is written there until nobody has it open any more."""
     sent = b""
@@ -93,7 +100,8 @@ def test_a_run_and_all_that_shows_it(hostile: Shell) -> None:
     harmless(sent)
     assert "\x1b[?25l" in sent  # the live display was one
     [run] = hostile.runs
-    for arguments in (
+    for code, sent in on_terminals(
+        hostile,
         ("runs", "list"),
         ("runs", "show", run.name),
         ("runs", "show", run.name, "alpha"),
@@ -101,7 +109,6 @@ def test_a_run_and_all_that_shows_it(hostile: Shell) -> None:
         ("trace", "show", run.name, "alpha"),
         ("trace", "show", run.name, "beta"),
     ):
-        code, sent = on_a_terminal(hostile, *arguments)
         assert code == 0, sent
         harmless(sent)
     shown = hostile("runs", "show", run.name, "alpha").out
@@ -113,7 +120,8 @@ def test_a_run_and_all_that_shows_it(hostile: Shell) -> None:
 
 
 def test_names_that_a_user_gives(hostile: Shell) -> None:
-    for arguments in (
+    for code, sent in on_terminals(
+        hostile,
         ("run", EVIL),
         ("run", "hostile.py:answer", "-t", EVIL),
         ("run", "hostile.py:answer", "-c", EVIL),
@@ -124,7 +132,6 @@ def test_names_that_a_user_gives(hostile: Shell) -> None:
         ("config", "show", EVIL),
         (EVIL,),
     ):
-        code, sent = on_a_terminal(hostile, *arguments)
         assert code == 2, sent
         harmless(sent)
 

@@ -233,7 +233,7 @@ async def test_cpu_seconds_are_those_of_the_agent(lab: Lab) -> None:
 async def test_a_share_of_a_core_is_throttled(lab: Lab) -> None:
     made = await lab.run(lab.python(SPIN), Limits(time_seconds=60, cpus=0.5))
     assert made.measurement
-    assert made.measurement.cpu_throttled_seconds > 0.1
+    assert made.measurement.cpu_throttled_seconds > 0
     assert made.reply.wall_seconds > 0.8, "half a second of CPU takes a second at half a core"
 
 

@@ -110,7 +110,7 @@ async def test_figures_from_afar(far_lab: Lab) -> None:
     own = float(made.reply.output)
     # the engine gives user and system time in ticks of 10 ms each on version 1
     assert own - 0.05 <= made.measurement.cpu_seconds <= made.reply.wall_seconds + 0.1
-    assert made.measurement.cpu_throttled_seconds > 0.1
+    assert made.measurement.cpu_throttled_seconds > 0
 
 
 async def test_artifacts_come_over_the_same_connection(far_lab: Lab) -> None:
