@@ -110,7 +110,6 @@ class Expectation:
     interface: str = "stdio"
     command: tuple[str, ...] = ()
     build: bool = False
-    known_gap: str = ""
     """Why this does not hold yet; remove it when it does."""
     build_failed: str = ""
     """A regular expression for the message of the BuildFailed that preparing must end in."""

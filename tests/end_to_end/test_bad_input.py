@@ -99,6 +99,7 @@ def test_choices_that_are_wrong(shell: Shell) -> None:
         failed(outcome, USAGE, *said)
 
 
+@pytest.mark.slow
 def test_a_suite_that_is_wrong(shell: Shell) -> None:
     failed(shell("run", "agent.py:right", "--suite", "nope"), USAGE, "there is no suite 'nope'")
     path = shell.directory / SUITE / "planning.toml"
@@ -294,6 +295,7 @@ def seed_with(shell: Shell, *order: str) -> str:
     raise AssertionError(order)
 
 
+@pytest.mark.slow
 def test_where_runs_go_is_a_file(shell: Shell) -> None:
     shell.write("taken", "")
     outcome = shell.run("agent.py:right", "-o", "taken/runs")
@@ -312,6 +314,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("command", [("run", "agent.py:right"), ("config", "show")])
+@pytest.mark.slow
 def test_settings_that_are_wrong(shell: Shell, command: tuple[str, ...]) -> None:
     running = []
     for number, (text, _) in enumerate(SETTINGS):
@@ -337,6 +340,7 @@ def test_a_run_that_does_not_exist(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"null", b"\xff\x00", b"[" * 100_000])
+@pytest.mark.slow
 def test_a_run_with_broken_files(finished: Path, shell: Shell, junk: bytes) -> None:
     """Every file broken at once: still one line for the run, which says what is wrong."""
     copy = subprocess.run(
@@ -360,6 +364,7 @@ def test_a_run_with_broken_files(finished: Path, shell: Shell, junk: bytes) -> N
         failed(outcome, USAGE, "trace.otlp.jsonl: line 1 is not an OTLP-JSON trace")
 
 
+@pytest.mark.slow
 def test_a_task_that_was_not_run(finished: Path, shell: Shell) -> None:
     shell.directory = finished
     [run] = shell.runs

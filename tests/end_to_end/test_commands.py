@@ -84,6 +84,7 @@ def test_trace_show(beside: Shell) -> None:
     assert any(span["name"].startswith("invoke_agent") for span in spans)
 
 
+@pytest.mark.slow
 def test_suites_are_shown_without_their_answers(beside: Shell) -> None:
     assert "starter" in beside("suite", "list").out
     shown = beside("suite", "show", "suite", "--json")
@@ -130,6 +131,7 @@ def test_cleanup_where_nobody_was_killed(beside: Shell) -> None:
     assert not [name for name in outcome.json["removed"] if name.startswith("agenttrace-")]
 
 
+@pytest.mark.slow
 def test_cleanup_of_everything_is_only_said(beside: Shell, base_image: str) -> None:
     outcome = beside("cleanup", "--all", "--dry-run", "--json")
     assert f"image {base_image}" in outcome.json["removed"]
@@ -164,6 +166,7 @@ def test_closed_streams_do_not_matter(beside: Shell, stream: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_output_that_nobody_can_keep(beside: Shell) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
@@ -187,6 +190,7 @@ def test_output_that_nobody_can_keep(beside: Shell) -> None:
         ("runs nope 2>&1 | true", ("2", "141")),
     ],
 )
+@pytest.mark.slow
 def test_a_reader_that_goes_away(beside: Shell, arguments: str, codes: tuple[str, ...]) -> None:
     line = f'"{AGENTTRACE}" {arguments}; echo ${{PIPESTATUS[0]}}'
     ended = subprocess.run(

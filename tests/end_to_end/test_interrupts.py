@@ -162,6 +162,7 @@ def test_what_a_killed_runner_leaves(shell: Shell) -> None:
     assert json.loads(outcome.out)["overall_score"] == 100
 
 
+@pytest.mark.slow
 def test_the_next_run_reaps_too(shell: Shell) -> None:
     killed = shell.start_run("agent.py:patient", "-n", "2", "-q")
     left = shell.wait_until_running(2)
@@ -172,6 +173,7 @@ def test_the_next_run_reaps_too(shell: Shell) -> None:
     assert not shell.journals
 
 
+@pytest.mark.slow
 def test_nobody_reads_what_it_says(shell: Shell) -> None:
     """A closed terminal is no reason to stop a run: the evidence is what counts."""
     read, write = os.pipe()

@@ -40,6 +40,7 @@ def test_a_run_on_a_remote_engine(shell: Shell, remote: str) -> None:
         assert task.agent_confirmed_dead
 
 
+@pytest.mark.slow
 def test_the_same_command_without_a_variable(shell: Shell, remote: str) -> None:
     """The address as a setting, which the record of the run names."""
     shell.write("agenttrace.toml", f'[engine]\nhost = "{remote}"\n')

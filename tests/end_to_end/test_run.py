@@ -202,6 +202,7 @@ def test_repeats_and_order(shell: Shell) -> None:
     assert order_of(shell) == order[:2]
 
 
+@pytest.mark.slow
 def test_the_seed_comes_from_the_submission(shell: Shell) -> None:
     plans = [
         shell.run("agent.py:right", "--dry-run", "--json", *options).json
@@ -223,12 +224,14 @@ def test_the_exit_code_is_the_threshold_s(shell: Shell) -> None:
     assert not shell.runs
 
 
+@pytest.mark.slow
 def test_an_agent_that_fails_is_no_failure_of_the_command(shell: Shell) -> None:
     shell.write("crash.py", f"# {SESSION}\ndef answer(prompt, config):\n    raise SystemExit(3)\n")
     [task] = tasks_of(shell.run("crash.py:answer", "-l", "1", "-q", "--json"))
     assert (task.status, str(task.failure_reason)) == (ExecutionStatus.FAILED, "agent_error")
 
 
+@pytest.mark.slow
 def test_where_runs_go_can_begin_with_a_tilde(shell: Shell) -> None:
     shell.write("agenttrace.toml", '[storage]\nruns_dir = "~/evidence"\n')
     (shell.directory / "home").mkdir()

@@ -119,6 +119,7 @@ def test_a_run_and_all_that_shows_it(hostile: Shell) -> None:
     assert "\x1b" not in data
 
 
+@pytest.mark.slow
 def test_names_that_a_user_gives(hostile: Shell) -> None:
     for code, sent in on_terminals(
         hostile,

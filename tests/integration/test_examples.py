@@ -53,7 +53,9 @@ def by_task(execution: BenchmarkExecution) -> dict[str, TaskExecution]:
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("example", ["rule_based", "rule_based_docker"])
+@pytest.mark.parametrize(
+    "example", ["rule_based", pytest.param("rule_based_docker", marks=pytest.mark.slow)]
+)
 def test_rules_solve_part_of_the_starter_suite(run: Run, example: str) -> None:
     execution = run(example)
     assert execution.status is ExecutionStatus.COMPLETED
@@ -90,6 +92,7 @@ def category(
 
 @pytest.mark.docker
 @pytest.mark.adversarial
+@pytest.mark.slow
 def test_misbehaviour_is_named_and_earns_nothing(run: Run) -> None:
     tasks = by_task(run("misbehaves", time_seconds=2.0, memory_bytes=128 << 20, pids=64))
     reasons = {

@@ -69,6 +69,7 @@ async def test_it_is_set_up_as_seen_from_afar(far: EngineClient, ready: SetUp) -
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
+@pytest.mark.slow
 async def test_an_outcome(far_lab: Lab, name: str) -> None:
     outcome = OUTCOMES[name]
     made = await far_lab.run(far_lab.python(outcome.source), outcome.limits)
