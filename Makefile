@@ -3,6 +3,7 @@
 #   make demo       everything from nothing to the result of an example agent
 #   make test       the fast suite, engine tests included
 #   make test-all   also the slow ones
+#   make test-slow  the slow ones alone
 #   make lint       ruff, mypy, import-linter
 #   make bench      a table, and bench.json
 #   make lock       requirements/*.txt from pyproject.toml (needs uv)
@@ -13,7 +14,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup-env setup demo test test-all lint bench lock clean
+.PHONY: help setup-env setup demo test test-slow test-all lint bench lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
@@ -38,6 +39,9 @@ demo: setup
 
 test: setup
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: setup
+	$(PYTEST) -m slow $(ARGS)
 
 test-all: setup
 	$(PYTEST) $(ARGS)

@@ -92,6 +92,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 def test_choices_that_are_wrong(shell: Shell) -> None:
     run = ("run", "agent.py:right", "--suite", SUITE)
     outcomes = shell.all(*((*run, *options) for options, _ in CHOICES))
@@ -373,6 +374,7 @@ def test_a_task_that_was_not_run(finished: Path, shell: Shell) -> None:
     failed(shell("runs", "show", run.name, "delta"), USAGE, said)
 
 
+@pytest.mark.slow
 def test_python_says_nothing_either(shell: Shell) -> None:
     """`python -m runner` is the same program."""
     shell.command = (sys.executable, "-m", "runner")

@@ -152,6 +152,7 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
         (("-c", "reasoning", "-t", "*a", "-l", "2"), {"alpha", "beta"}),
     ],
 )
+@pytest.mark.slow
 def test_a_dry_run_says_which_tasks_and_runs_none(
     shell: Shell, options: tuple[str, ...], expected: set[str]
 ) -> None:
@@ -180,6 +181,7 @@ def test_limits_of_the_command_line_hold_and_are_recorded(shell: Shell) -> None:
     assert applied == {"memory_bytes": 128 * 1024**2, "pids": 50, "cpus": 0.5}
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_an_agent(shell: Shell) -> None:
     outcome = shell.run("agent.py:patient", "-l", "1", "--json", "-q", "--time-limit", "300ms")
     [task] = tasks_of(outcome)
@@ -187,6 +189,7 @@ def test_the_time_limit_ends_an_agent(shell: Shell) -> None:
     assert 0.3 <= task.resource_usage.execution_time_seconds < 5
 
 
+@pytest.mark.slow
 def test_repeats_and_order(shell: Shell) -> None:
     """The same seed gives the same order, each task is run as often as asked, and -n 1 is one."""
     run = ("agent.py:right", "-c", "reasoning", "-q", "--json", "--seed", "11", "-n", "1")

@@ -16,7 +16,7 @@ from runner.engine import EngineClient
 from .conftest import SESSION
 from .shell import AGENTTRACE, Shell
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "examples/rule_based"

@@ -221,13 +221,23 @@ def test_a_failing_step_says_why(build: Prepare) -> None:
     [
         (f"RUN trap '' TERM; sleep 1000; : {MARK}", "longer than 2 s", {"seconds": 2}),
         ("RUN python3 -c 'bytearray(10**9)'", "non-zero code: 137", {"memory_bytes": 128 * MIB}),
-        ("RUN dd if=/dev/zero of=/f bs=1M count=900", "non-zero code", {"image_bytes": 400 * MIB}),
+        pytest.param(
+            "RUN dd if=/dev/zero of=/f bs=1M count=900",
+            "non-zero code",
+            {"image_bytes": 400 * MIB},
+            marks=pytest.mark.slow,
+        ),
         (
             "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=1M count=50; sleep .1; done",
             "wrote more than 400 MiB",
             {"image_bytes": 400 * MIB},
         ),
-        ("RUN yes 0123456789012345678901234567890123456789", "printed too much", {}),
+        pytest.param(
+            "RUN yes 0123456789012345678901234567890123456789",
+            "printed too much",
+            {},
+            marks=pytest.mark.slow,
+        ),
         ("RUN no-such-program", "not found", {}),
         ("COPY missing /", "missing", {}),
         ("VOLUME /proc", "the volume '/proc'", {}),
@@ -243,6 +253,7 @@ def test_what_goes_too_far_is_stopped(
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_ends_at_the_memory_limit(build: Prepare) -> None:
     bomb = "import os\nwhile True:\n    os.fork()\n"
     with pytest.raises(BuildFailed):
