@@ -13,7 +13,7 @@ from runner.bootstrap.host import (
     journals_of,
     open_host,
 )
-from runner.bootstrap.planning import make_plan
+from runner.bootstrap.planning import make_plan, submission_of
 from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
 from runner.bootstrap.running import interruptible
 from runner.config import Settings
@@ -84,9 +84,11 @@ def doctor(settings: Settings) -> DoctorReport:
 def prepare_run(settings: Settings, request: RunRequest) -> RunPlan:
     """What `run` would do: the image is built, nothing is run."""
 
+    submission = submission_of(request)
+
     async def prepare() -> RunPlan:
         async with open_host(settings) as host:
-            return await interruptible(make_plan(host, request, lambda _: None))
+            return await interruptible(make_plan(host, request, lambda _: None, submission))
 
     return asyncio.run(prepare())
 

@@ -47,7 +47,7 @@ async def make_plan(
     `submission` and `tasks` take the place of what `request` names. Raises RunnerError.
     """
     settings = host.settings
-    asked = submission or _submission(request)
+    asked = submission or submission_of(request)
     suite = catalog(settings).load(request.suite or settings.run.suite)
     chosen = list(tasks) or _chosen(suite, asked, request)
     seed = _seed(request, asked)
@@ -81,7 +81,8 @@ def _check_capacity(host: Host, tasks: Sequence[BenchmarkTask]) -> None:
         admission.check(limits)
 
 
-def _submission(request: RunRequest) -> BenchmarkSubmission:
+def submission_of(request: RunRequest) -> BenchmarkSubmission:
+    """What the request names; raises InvalidSubmission, UsageError. Needs no engine."""
     details: dict[str, Any] = {
         "interface": request.interface,
         "command": request.command,

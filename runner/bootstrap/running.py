@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.host import Host, capacity_of, open_host
-from runner.bootstrap.planning import make_plan
+from runner.bootstrap.planning import make_plan, submission_of
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings
 from runner.domain import BenchmarkExecution, EventKind, ExecutionStatus, RunEvent, RunPlan
@@ -44,8 +44,9 @@ async def _run(
     if request.output:
         storage = settings.storage.model_copy(update={"runs_dir": request.output})
         settings = settings.model_copy(update={"storage": storage})
+    submission = submission_of(request)
     async with open_host(settings) as host:
-        plan = await interruptible(make_plan(host, request, say))
+        plan = await interruptible(make_plan(host, request, say, submission))
         stop = StopSignal()
         with recorded(host, plan) as (evidence, directory):
             executor = executor_of(host, plan, evidence, observers, stop)

@@ -97,13 +97,24 @@ class Executor:
         executions: list[TaskExecution] = []
         try:
             await self._work_off(work, self.plan.parallelism, executions)
-        finally:
-            execution = self.finish(executions, expected=len(work))
-        return execution
+        except InfrastructureError:
+            self.finish(executions, expected=len(work), failed=True)
+            raise
+        except BaseException:
+            self.finish(executions, expected=len(work))
+            raise
+        return self.finish(executions, expected=len(work))
 
-    def finish(self, executions: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
-        """Writes the run's own record, of `expected` executions those that there are."""
+    def finish(
+        self, executions: Sequence[TaskExecution], expected: int, *, failed: bool = False
+    ) -> BenchmarkExecution:
+        """Writes the run's own record, of `expected` executions those that there are.
+
+        With fewer the run was cancelled, or has `failed` for a reason of ours.
+        """
         execution = self._benchmark(executions, expected)
+        if failed:
+            execution = execution.model_copy(update={"status": ExecutionStatus.FAILED})
         self.evidence.finish(execution)
         self._tell(EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score)
         return execution

@@ -20,7 +20,7 @@ from runner.errors import StorageFailed
 PREFIX = "agenttrace"
 SUFFIX = ".containers"
 SHORTENED_EVERY = 100
-"""Containers; a name too many costs a reaper a call, and emptying the file half a millisecond."""
+"""Containers; a name too many costs a reaper a call, and a new file half a millisecond."""
 _OUR_NAME = re.compile(rf"{PREFIX}-[0-9a-f]{{12}}-[0-9]{{1,9}}")
 """What `new_name` makes; nothing else that stands in a journal is ever passed to an engine."""
 _JOURNAL_BYTES = 64 * 1024 * 1024
@@ -34,7 +34,7 @@ class Journal:
         self._runner = secrets.token_hex(6)
         self._numbers = count(1)
         self._open: set[str] = set()
-        self._forgotten = count()
+        self._forgotten = 0
         self._descriptor = -1
 
     @property
@@ -48,40 +48,61 @@ class Journal:
         return self._directory / f"{self._runner}{SUFFIX}"
 
     def __enter__(self) -> Journal:
-        try:
+        with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._open_locked()
+            self._begin()
+        return self
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageFailed(
                 f"cannot write {self.path}: {error.strerror}",
                 remedy="free some space, or set storage.state_dir to a directory of yours",
             ) from error
-        return self
 
-    def _open_locked(self) -> None:
-        """Locked before it has the name that a reaper looks for, or one could take it over."""
-        unnamed = self.path.with_suffix(".new")
-        self._descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def _begin(self) -> None:
+        """A file with the names that are open, in place of the one before, if there was one.
+
+        It is locked before it has the name that a reaper looks for, or one could take it over.
+        """
+        unnamed, before = self.path.with_suffix(".new"), self._descriptor
+        self._descriptor = os.open(
+            unnamed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600
+        )
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write(*self._open)
         unnamed.rename(self.path)
+        if before >= 0:
+            os.close(before)
+
+    def _write(self, *names: str) -> None:
+        os.write(self._descriptor, "".join(f"{name}\n" for name in names).encode())
 
     def __exit__(self, *_: object) -> None:
         if not self._open:
+            os.ftruncate(self._descriptor, 0)  # a reaper may have opened it already
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def new_name(self) -> str:
         """A name that no container has yet, on record before it is used."""
         name = f"{PREFIX}-{self._runner}-{next(self._numbers)}"
-        os.write(self._descriptor, f"{name}\n".encode())
+        with self._writing():
+            self._write(name)
         self._open.add(name)
         return name
 
     def forget(self, name: str) -> None:
         """The container is gone for certain."""
         self._open.discard(name)
-        if not self._open and next(self._forgotten) % SHORTENED_EVERY == 0:
-            os.ftruncate(self._descriptor, 0)
+        self._forgotten += 1
+        if self._forgotten >= SHORTENED_EVERY:
+            self._forgotten = 0
+            with self._writing():
+                self._begin()
 
 
 @contextmanager
@@ -107,7 +128,7 @@ def _names(descriptor: int, path: Path) -> list[str]:
 def _taken_over(directory: Path) -> Iterator[tuple[int, Path]]:
     """Journals whose runner is dead, locked by us so that nobody else reaps them meanwhile."""
     for path in sorted(directory.glob(f"*{SUFFIX}")):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # another user's is not for us
             descriptor = os.open(path, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

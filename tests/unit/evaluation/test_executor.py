@@ -318,7 +318,7 @@ async def test_what_the_next_task_would_meet_too_ends_the_run(
         await executor(evidence, named, sandbox=sandbox).execute_benchmark()
     assert len(evidence.kept) == kept, "attempts at the task that met it, and at no other"
     assert evidence.finished
-    assert evidence.finished.status is ExecutionStatus.CANCELLED
+    assert evidence.finished.status is ExecutionStatus.FAILED
     assert kinds(evidence)[-1] is EventKind.RUN_FINISHED
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StorageFailed
-from runner.sandbox.journal import Journal, abandoned
+from runner.sandbox.journal import SHORTENED_EVERY, Journal, abandoned
 
 DEAD = "0123456789ab"
 
@@ -46,7 +46,18 @@ def test_names_are_new_and_recorded_first(tmp_path: Path) -> None:
         assert journal.path.read_text().split() == names[:2]
         for made, name in zip((journal, journal, other), names, strict=True):
             made.forget(name)
-        assert journal.path.read_text() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_life_does_not_make_a_long_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        kept = journal.new_name()
+        for _ in range(SHORTENED_EVERY):
+            journal.forget(journal.new_name())
+        assert journal.path.read_text().split() == [kept]
+        assert names_in(tmp_path) == []  # still locked: its runner lives
+        last = journal.new_name()
+    assert names_in(tmp_path) == [kept, last]
     assert not list(tmp_path.iterdir())
 
 
