@@ -78,6 +78,10 @@ class EngineClient:
                 remedy="check the engine's load and log",
             ) from error
 
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The value of `work`, which calls `call_blocking` several times, each with a deadline."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def call_blocking(
         self, what: str, function: Callable[[APIClient], T], seconds: float | None = None
     ) -> T:

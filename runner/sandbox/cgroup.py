@@ -66,6 +66,11 @@ class Cgroup:
         """Whether this user may freeze it."""
         return bool((control := self._freezer) and os.access(control, os.W_OK))
 
+    def freeze_at_once(self) -> bool:
+        """As `freeze`, but it does not wait: a few sleeping processes are frozen by then."""
+        self._set_frozen(frozen=True)
+        return self._is_frozen()
+
     def freeze(self) -> bool:
         """Stops every process in it; False when the kernel did not say so in time."""
         self._set_frozen(frozen=True)

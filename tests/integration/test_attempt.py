@@ -355,6 +355,7 @@ class Interrupting:
     def __init__(self, client: EngineClient, at: str) -> None:
         self._client = client
         self._at = at
+        self._loop = asyncio.get_running_loop()
         self.victim: asyncio.Task[Any] | None = None
         self.called: list[str] = []
 
@@ -364,12 +365,21 @@ class Interrupting:
     async def call(
         self, what: str, function: Callable[[Any], Any], seconds: float | None = None
     ) -> Any:
+        self._note(what)
+        return await self._client.call(what, function, seconds)
+
+    def call_blocking(
+        self, what: str, function: Callable[[Any], Any], seconds: float | None = None
+    ) -> Any:
+        self._note(what)
+        return self._client.call_blocking(what, function, seconds)
+
+    def _note(self, what: str) -> None:
         self.called.append(what)
         if what == self._at and self.victim:
             for delay in (0, 0.001, 0.02):
-                asyncio.get_running_loop().call_later(delay, self.victim.cancel)
+                self._loop.call_soon_threadsafe(self._loop.call_later, delay, self.victim.cancel)
             self.victim = None
-        return await self._client.call(what, function, seconds)
 
 
 @pytest.mark.parametrize(
