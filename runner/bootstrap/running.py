@@ -50,7 +50,8 @@ async def _run(
         stop = StopSignal()
         with recorded(host, plan) as (evidence, directory):
             executor = executor_of(host, plan, evidence, observers, stop)
-            with _signals(lambda: _on_signal(stop, plan, observers)):
+            told = (evidence.event, *observers)
+            with _signals(lambda: _on_signal(stop, plan, told)):
                 execution = await executor.execute_benchmark()
     if execution.status is ExecutionStatus.CANCELLED:
         raise Interrupted(

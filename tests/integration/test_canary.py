@@ -85,18 +85,19 @@ class Wire:
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     """Everything written to any channel, and every container as the engine describes it."""
     wire = Wire()
-    write, inspect = AttachedChannel.write, DockerSandbox._inspect
+    write, start = AttachedChannel.write, DockerSandbox._start
 
     async def recording_write(self: AttachedChannel, data: bytes) -> None:
         wire.sent += data
         await write(self, data)
 
-    async def recording_inspect(self: DockerSandbox, name: str) -> dict[str, Any]:
-        wire.inspected.append(await inspect(self, name))
-        return wire.inspected[-1]
+    def recording_start(self: DockerSandbox, *arguments: Any) -> Any:
+        started = start(self, *arguments)
+        wire.inspected.append(started.inspected)
+        return started
 
     monkeypatch.setattr(AttachedChannel, "write", recording_write)
-    monkeypatch.setattr(DockerSandbox, "_inspect", recording_inspect)
+    monkeypatch.setattr(DockerSandbox, "_start", recording_start)
     return wire
 
 
