@@ -39,7 +39,13 @@ COPY agent.py /agent.py
 
 
 @pytest.mark.parametrize(
-    ("name", "score"), [("memory", 0), ("fork_bomb", 0), ("forged_frame", 0), ("daemon", 100)]
+    ("name", "score"),
+    [
+        ("memory", 0),
+        pytest.param("fork_bomb", 0, marks=pytest.mark.slow),
+        ("forged_frame", 0),
+        ("daemon", 100),
+    ],
 )
 def test_whole_path(name: str, score: int, tmp_path: Path, no_agenttrace_environment: None) -> None:
     expected, before = load(HERE / name), Host.now()

@@ -244,6 +244,7 @@ def test_where_runs_go_can_begin_with_a_tilde(shell: Shell) -> None:
     assert len(shell("runs", "list", "--json", **home).json) == 1
 
 
+@pytest.mark.slow
 def test_two_runs_at_once(shell: Shell) -> None:
     both = [shell.start_run("agent.py:right", "--json", "-q") for _ in range(2)]
     ended = [execution_of(running.end()) for running in both]

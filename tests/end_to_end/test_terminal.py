@@ -137,6 +137,7 @@ def test_names_that_a_user_gives(hostile: Shell) -> None:
         harmless(sent)
 
 
+@pytest.mark.slow
 def test_colours_are_a_choice(finished: Path, hostile: Shell) -> None:
     hostile.directory = finished
     coloured = re.compile(r"\x1b\[(?:\d+;)*3\d")

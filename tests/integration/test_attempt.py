@@ -401,6 +401,7 @@ async def test_an_attempt_cancelled_in_any_call_leaves_nothing(lab: Lab, at: str
 
 
 @pytest.mark.parametrize("milliseconds", [0, 5, 50, 120, 200, 300, 450])
+@pytest.mark.slow
 async def test_an_attempt_cancelled_at_any_time_leaves_nothing(lab: Lab, milliseconds: int) -> None:
     run = asyncio.create_task(lab.run(lab.shell("sleep 1000")))
     await asyncio.sleep(milliseconds / 1000)
@@ -443,6 +444,7 @@ async def test_a_container_killed_by_others_is_our_failure(lab: Lab) -> None:
         judge(made)
 
 
+@pytest.mark.slow
 async def test_a_container_paused_by_others_is_out_of_time(lab: Lab) -> None:
     run = asyncio.create_task(lab.run(lab.shell("exec sleep 98765"), Limits(time_seconds=3)))
     name = await when_running(lab, "sleep 98765")

@@ -227,10 +227,11 @@ def test_a_failing_step_says_why(build: Prepare) -> None:
             {"image_bytes": 400 * MIB},
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=1M count=50; sleep .1; done",
             "wrote more than 400 MiB",
             {"image_bytes": 400 * MIB},
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "RUN yes 0123456789012345678901234567890123456789",
