@@ -77,6 +77,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.slow
 def test_targets_that_are_wrong(shell: Shell) -> None:
     outcomes = shell.all(*(("run", target) for target, _ in TARGETS))
     for outcome, (_, said) in zip(outcomes, TARGETS, strict=True):

@@ -138,6 +138,7 @@ def test_cleanup_of_everything_is_only_said(beside: Shell, base_image: str) -> N
     assert beside("run", "agent.py:right", "--suite", "suite", "--dry-run").code == 0
 
 
+@pytest.mark.slow
 def test_doctor(beside: Shell) -> None:
     outcome = beside("doctor", "--json")
     assert outcome.code == (0 if outcome.json["healthy"] else 3)

@@ -53,9 +53,8 @@ def by_task(execution: BenchmarkExecution) -> dict[str, TaskExecution]:
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize(
-    "example", ["rule_based", pytest.param("rule_based_docker", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["rule_based", "rule_based_docker"])
 def test_rules_solve_part_of_the_starter_suite(run: Run, example: str) -> None:
     execution = run(example)
     assert execution.status is ExecutionStatus.COMPLETED

@@ -194,6 +194,7 @@ def damage(client: EngineClient, made: SetUp, volume: str, command: str) -> None
 @pytest.mark.parametrize(
     "command", ["rm /v/lib/libc.so.6", "echo x >> /v/shim.pyc", "rm -r /v/*", "touch /v/more"]
 )
+@pytest.mark.slow
 def test_a_volume_that_is_not_whole_is_filled_again(
     client: EngineClient, made: SetUp, other_digest: str, command: str
 ) -> None:
