@@ -88,7 +88,7 @@ def prepare_run(settings: Settings, request: RunRequest) -> RunPlan:
 
     async def prepare() -> RunPlan:
         async with open_host(settings) as host:
-            return await interruptible(make_plan(host, request, lambda _: None, submission))
+            return await interruptible(make_plan(host, request, submission, lambda _: None))
 
     return asyncio.run(prepare())
 

@@ -38,28 +38,27 @@ def catalog(settings: Settings) -> SuiteCatalog:  # noqa: ARG001 - others will n
 async def make_plan(
     host: Host,
     request: RunRequest,
+    submission: BenchmarkSubmission,
     say: Say,
-    submission: BenchmarkSubmission | None = None,
     tasks: Sequence[BenchmarkTask] = (),
 ) -> RunPlan:
     """What is to be run; the image is built, and has been seen to start.
 
-    `submission` and `tasks` take the place of what `request` names. Raises RunnerError.
+    `tasks` take the place of those that `request` chooses of its suite. Raises RunnerError.
     """
     settings = host.settings
-    asked = submission or submission_of(request)
     suite = catalog(settings).load(request.suite or settings.run.suite)
-    chosen = list(tasks) or _chosen(suite, asked, request)
-    seed = _seed(request, asked)
+    chosen = list(tasks) or _chosen(suite, submission, request)
+    seed = _seed(request, submission)
     ordered = tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit]
     _check_capacity(host, ordered)
-    image = await images_of(host).prepare(asked, say)
+    image = await images_of(host).prepare(submission, say)
     known_good = base_image_running(host, ("true",))
     await greet(image, known_good, settings.limits, host.sandbox, host.transport)
     now = datetime.now(UTC)
     return RunPlan(
         run_id=new_run_id(now, secrets.token_bytes(3)),
-        submission=asked,
+        submission=submission,
         suite=suite,
         tasks=ordered,
         repeats=request.repeats or settings.run.repeats,

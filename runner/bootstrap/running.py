@@ -46,7 +46,7 @@ async def _run(
         settings = settings.model_copy(update={"storage": storage})
     submission = submission_of(request)
     async with open_host(settings) as host:
-        plan = await interruptible(make_plan(host, request, say, submission))
+        plan = await interruptible(make_plan(host, request, submission, say))
         stop = StopSignal()
         with recorded(host, plan) as (evidence, directory):
             executor = executor_of(host, plan, evidence, observers, stop)

@@ -91,7 +91,7 @@ class TaskExecutor:
     ) -> AsyncIterator[Executor]:
         request = replace(request, suite=self._suite)
         async with open_host(self._settings) as host:
-            plan = await make_plan(host, request, self._say, submission, tasks)
+            plan = await make_plan(host, request, submission, self._say, tasks)
             with recorded(host, plan) as (evidence, directory):
                 self.last_run = directory
                 yield executor_of(host, plan, evidence, self._observers, StopSignal())

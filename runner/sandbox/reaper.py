@@ -48,7 +48,7 @@ async def remove(client: EngineClient, name: str, ending_seconds: int = 0) -> bo
     """Kills and removes a container and its anonymous volumes; False when there is none.
 
     A container that is ending by itself is given `ending_seconds`: it is spared the engine's
-    own kill, which starts a process of the runtime's and costs more than all our other calls.
+    own kill, for which the engine would start the runtime once more.
     """
     try:
         await client.call("remove container", lambda docker: _remove(docker, name, ending_seconds))
