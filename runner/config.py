@@ -96,6 +96,11 @@ class StorageSettings(Noun):
     runs_dir: Path
     state_dir: str
     """Empty: the user's XDG state directory; see `state_directory`."""
+    database_url: SecretStr
+    """Empty: a SQLite file in the state directory. May hold a password."""
+    database_patience_seconds: Seconds
+    key_file: str
+    """Empty: in the state directory."""
 
 
 class ImagesSettings(Noun):
@@ -105,10 +110,63 @@ class ImagesSettings(Noun):
     pull_seconds: Seconds
 
 
+class SubmissionsSettings(Noun):
+    """What is accepted into the queue."""
+
+    max_bytes: Bytes
+    max_files: int = Field(gt=0)
+    organizations: tuple[str, ...]
+    """Empty: any."""
+    quota_per_day: int = Field(ge=0)
+    quota_per_week: int = Field(ge=0)
+
+
+class QueueSettings(Noun):
+    """How queued submissions are worked off."""
+
+    workers: int = Field(ge=1)
+    """Jobs at once in one worker process."""
+    poll_seconds: Seconds
+    lease_seconds: Seconds
+    max_claims: int = Field(ge=1)
+
+
+class RemoteSettings(Noun):
+    """Agents behind a URL."""
+
+    allow_addresses: tuple[str, ...]
+    """CIDR networks beyond the public ones that may be connected to."""
+    allow_plain_http: bool
+    credential_variables: tuple[str, ...]
+    """Shell patterns of the environment variables that a manifest may name."""
+    ca_file: str
+    """Empty: the public certificate authorities."""
+    connect_seconds: Seconds
+    retries: int = Field(ge=0)
+    max_wait_seconds: float = Field(ge=0)
+
+
+class BreakerSettings(Noun):
+    """When circuit breakers open and close."""
+
+    failures: int = Field(ge=1)
+    successes: int = Field(ge=1)
+    open_seconds: Seconds
+
+
+class RetentionSettings(Noun):
+    """What `cleanup` removes."""
+
+    runs_days: float = Field(ge=0)
+    """0: nothing."""
+    image_bytes: Bytes
+
+
 class LogSettings(Noun):
     """What goes to stderr."""
 
     level: Literal["debug", "info", "warning", "error"]
+    format: Literal["auto", "text", "json"]
 
 
 class Settings(Noun):
@@ -122,6 +180,11 @@ class Settings(Noun):
     run: RunSettings
     storage: StorageSettings
     images: ImagesSettings
+    submissions: SubmissionsSettings
+    queue: QueueSettings
+    remote: RemoteSettings
+    breaker: BreakerSettings
+    retention: RetentionSettings
     log: LogSettings
 
 

@@ -5,6 +5,7 @@ An agent that crashes, hangs or lies is not an error: that is an `Ending` (see `
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
@@ -52,6 +53,12 @@ class InvalidConfiguration(RunnerError):
     """A settings file, profile or environment variable is malformed."""
 
     exit_code = 2
+
+
+class QuotaExceeded(RunnerError):
+    """The submitter has no submission left in the window; nothing was stored or queued."""
+
+    exit_code = 4
 
 
 class BuildFailed(InvalidSubmission):
@@ -109,6 +116,25 @@ class InsufficientResources(InfrastructureError):
 
 class StorageFailed(InfrastructureError):
     """Evidence could not be written: disk full, no permission."""
+
+
+class StoreUnavailable(InfrastructureError):
+    """The database does not answer, or is locked, for longer than we wait."""
+
+
+class LeaseLost(InfrastructureError):
+    """Another worker has this job now: what this one did since does not count."""
+
+
+class Postponed(InfrastructureError):
+    """A circuit breaker is open: the work waits, and has not failed.
+
+    `until` is when to try again, an aware datetime.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", until: datetime) -> None:
+        super().__init__(message, remedy=remedy)
+        self.until = until
 
 
 # -- neither ------------------------------------------------------------------------------------

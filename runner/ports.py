@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from runner.domain import (
     AnswerKey,
     Artifact,
+    Attempt,
     BenchmarkExecution,
     BenchmarkSubmission,
+    Breaker,
+    BreakerStatus,
+    Claim,
     ContainerEnd,
     Ending,
     Image,
+    Job,
+    JobOutcome,
+    JobState,
+    Lease,
     Limits,
     Measurement,
+    NewJob,
+    NumberedEvent,
+    Permission,
     Prompt,
+    QuotaEntry,
+    QuotaUse,
     Reply,
     RunEvent,
     RunPlan,
     SandboxFacts,
     Score,
+    SubmissionQuota,
     Suite,
     TaskExecution,
+    WorkerIdentity,
+    WorkerStatus,
 )
+
+T = TypeVar("T")
 
 Say = Callable[[str], None]
 """Receives one line of progress, in our words, for a person."""
@@ -195,6 +214,35 @@ class Transport(Protocol):
         ...
 
 
+class Agent(Protocol):
+    """One submission's agent, wherever it is, ready to be asked."""
+
+    async def attempt(
+        self, prompt: Prompt, config: Mapping[str, object], limits: Limits, artifacts: Path
+    ) -> Attempt:
+        """Asks it once, from nothing; `artifacts` is an empty directory for what it leaves.
+
+        Raises InfrastructureError when our side failed; whatever the agent does is in the value.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """Whether attempts may be made at present: the circuit breaker in front of an agent."""
+
+    async def enter(self) -> None:
+        """Before each attempt; raises Postponed while it is closed to us."""
+        ...
+
+    async def succeeded(self) -> None:
+        """After an attempt in which the guarded party did its part."""
+        ...
+
+    async def failed(self, reason: str) -> None:
+        """After an attempt that the guarded party failed; `reason` is one inert line."""
+        ...
+
+
 class Evidence(Protocol):
     """The run directory: whole attempts or none."""
 
@@ -202,18 +250,228 @@ class Evidence(Protocol):
         """Makes the run's directory and writes what was asked; raises StorageFailed."""
         ...
 
+    def begin_attempt(self, task_id: str, repeat: int) -> int:
+        """The number of a new attempt, higher than that of any kept before and of any under way.
+
+        Raises LeaseLost, StorageFailed, StoreUnavailable.
+        """
+        ...
+
     def staging(self) -> Path:
         """A new empty directory beside the run, for the artifacts of an attempt in progress."""
         ...
 
     def keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> Path:
-        """Writes one attempt, fsyncs it and renames it into place; raises StorageFailed."""
+        """Writes one attempt, fsyncs it and renames it into place.
+
+        Raises LeaseLost, StorageFailed, StoreUnavailable.
+        """
+        ...
+
+    def judged(self) -> frozenset[tuple[str, int]]:
+        """Task and repeat of what has a verdict already: it is not run again."""
+        ...
+
+    def finals(self) -> list[TaskExecution]:
+        """The last attempt of each task and repeat that has been kept, in no order."""
         ...
 
     def event(self, event: RunEvent) -> None:
-        """Appends to events.jsonl."""
+        """Appends to the event log; never raises, never waits."""
         ...
 
     def finish(self, execution: BenchmarkExecution) -> None:
         """Writes the run's own execution.json; raises StorageFailed."""
+        ...
+
+
+# -- the store -----------------------------------------------------------------------------------
+# All of it may be called from any thread, and blocks. A database that does not answer, or is
+# locked, is asked again for the patience configured, then StoreUnavailable is raised. Every call
+# may be repeated after a reply that was lost: what was done once is not done twice. Times come
+# from the caller, aware and in UTC: no row rests on the database's clock.
+
+
+class JobQueue(Protocol):
+    """What waits, who works on it, and the ledger of quotas."""
+
+    def submit(self, job: NewJob, quota: SubmissionQuota) -> Job:
+        """Reserves quota, stores the submission and queues it, in one transaction.
+
+        Raises QuotaExceeded, and has changed nothing then.
+        """
+        ...
+
+    def quota_use(self, submitter: str, quota: SubmissionQuota, now: datetime) -> QuotaUse:
+        """What `submitter` has used of `quota`."""
+        ...
+
+    def quota_entries(self, submitter: str | None = None) -> list[QuotaEntry]:
+        """The ledger, oldest first; of one submitter or of all."""
+        ...
+
+    def claim(self, worker: WorkerIdentity, claim_id: str, now: datetime) -> Claim | None:
+        """The next job: by priority, then fairly by turns between submitters, then by arrival.
+
+        None when none is due. `claim_id` is new for each claim wanted: asked again with it, the
+        same job is given.
+        """
+        ...
+
+    def leases(self) -> list[Lease]:
+        """Those of all running jobs."""
+        ...
+
+    def take_over(
+        self, seen: Lease, worker: WorkerIdentity, claim_id: str, now: datetime
+    ) -> Claim | None:
+        """The job of a lease whose worker is gone, if that lease is still exactly as `seen`."""
+        ...
+
+    def renew(self, lease: Lease) -> tuple[Lease, bool]:
+        """One beat more; and whether the job's cancellation was asked for. Raises LeaseLost."""
+        ...
+
+    def postpone(self, lease: Lease, until: datetime, note: str, now: datetime) -> None:
+        """Back into the queue at its old place, not to be claimed before `until`.
+
+        Raises LeaseLost.
+        """
+        ...
+
+    def finish(
+        self,
+        lease: Lease,
+        outcome: JobOutcome,
+        execution: BenchmarkExecution | None,
+        evidence: Path | None,
+        now: datetime,
+    ) -> None:
+        """The end of a job: its result is indexed, its quota committed or refunded, its credentials
+        forgotten, in one transaction. Raises LeaseLost.
+        """
+        ...
+
+    def cancel(self, run_id: str, now: datetime, note: str = "") -> Job:
+        """A waiting job is cancelled and refunded; a running one is asked to stop.
+
+        Raises UsageError for a job that there is not, or that has ended.
+        """
+        ...
+
+    def requeue(self, run_id: str, now: datetime) -> Job:
+        """An ended job waits again, and goes on where it stopped; raises UsageError."""
+        ...
+
+    def job(self, run_id: str) -> Job:
+        """One job; raises UsageError."""
+        ...
+
+    def jobs(
+        self, states: Sequence[JobState] = tuple(JobState), limit: int | None = None
+    ) -> list[Job]:
+        """Running ones, waiting ones in the order of claiming, then ended ones, newest first."""
+        ...
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        ...
+
+    def report(self, status: WorkerStatus) -> None:
+        """A worker's heartbeat; one without slots has ended and is forgotten."""
+        ...
+
+    def workers(self) -> list[WorkerStatus]:
+        """Those that have reported and not ended."""
+        ...
+
+
+class RunLedger(Protocol):
+    """Attempts and events of leased runs, and results of all."""
+
+    def begin_attempt(self, lease: Lease, task_id: str, repeat: int, now: datetime) -> int:
+        """A number one higher than any before it; raises LeaseLost."""
+        ...
+
+    def keep_attempt(self, lease: Lease, execution: TaskExecution, path: Path) -> None:
+        """The attempt is kept at `path` and is the final one of its task and repeat for now.
+
+        Unique by run, task, repeat and attempt. Raises LeaseLost.
+        """
+        ...
+
+    def adopt_attempt(self, lease: Lease, execution: TaskExecution, path: Path) -> bool:
+        """The same for one that was found on disk and that the database may have lost.
+
+        False when it was known. The highest number stays the final one. Raises LeaseLost.
+        """
+        ...
+
+    def judged(self, run_id: str) -> frozenset[tuple[str, int]]:
+        """Task and repeat of those final attempts that have a verdict."""
+        ...
+
+    def finals(self, run_id: str) -> Iterator[TaskExecution]:
+        """The final attempt of each task and repeat."""
+        ...
+
+    def kept(self, run_id: str) -> dict[tuple[str, int, int], Path]:
+        """Where each kept attempt is, by task, repeat and attempt."""
+        ...
+
+    def append_events(self, lease: Lease | None, events: Sequence[NumberedEvent]) -> None:
+        """Appends those that are not there yet; events of one run. Raises LeaseLost.
+
+        `lease` is None for a run that no worker has.
+        """
+        ...
+
+    def events(self, run_id: str, after: int = 0) -> list[NumberedEvent]:
+        """Those with a higher number than `after`, in order."""
+        ...
+
+    def index(self, execution: BenchmarkExecution, evidence: Path) -> None:
+        """The result of a run that was not queued; again: replaced."""
+        ...
+
+    def result(self, run_id: str) -> BenchmarkExecution | None:
+        """A run's result, where it is known."""
+        ...
+
+    def indexed(self) -> dict[str, Path]:
+        """Every run that has a result here, and where its evidence is."""
+        ...
+
+
+class BreakerStore(Protocol):
+    """The memory of all circuit breakers, shared by all workers."""
+
+    def update(self, name: str, step: Callable[[Breaker], tuple[Breaker, T]]) -> T:
+        """Reads, steps and writes one breaker in one transaction; `step` is pure, and may be
+        called more than once.
+        """
+        ...
+
+    def all(self) -> dict[str, Breaker]:
+        """Those that are not as new, by name."""
+        ...
+
+
+class Breakers(Protocol):
+    """Circuit breakers by name, under one policy."""
+
+    def allow(self, name: str) -> Permission:
+        """Whether a call may be made; in half-open state the one who is allowed must tell."""
+        ...
+
+    def succeeded(self, name: str) -> None:
+        """A call went well."""
+        ...
+
+    def failed(self, name: str, reason: str) -> None:
+        """A call failed, through no fault of an agent."""
+        ...
+
+    def statuses(self) -> tuple[BreakerStatus, ...]:
+        """Those that have anything to say."""
         ...

@@ -28,6 +28,8 @@ class EndingKind(StrEnum):
     """Bytes came over the channel that no honest shim sends."""
     SANDBOX_ENDED = "sandbox_ended"
     """The container ended under the agent: the kernel killed its PID 1, or someone removed it."""
+    UNREACHABLE = "unreachable"
+    """A remote agent was never reached, or its provider refused for now: nothing to judge."""
 
 
 class Ending(Noun):
@@ -56,6 +58,9 @@ class Reply(Noun):
     stderr_bytes: int = Field(default=0, ge=0)
     wall_seconds: float = Field(default=0.0, ge=0)
     """From the start of the agent's process to the ending, on the host's monotonic clock."""
+    provider_wait_seconds: float = Field(default=0.0, ge=0)
+    """Of a remote agent: time in which no request of ours was with it, at its provider's wish or
+    because it could not be reached; not part of `wall_seconds`."""
     full_mounts: tuple[str, ...] = ()
     """Writable mounts that had no space or no inodes left when the agent ended."""
     claims: dict[str, int | float | str] = Field(default_factory=dict)

@@ -80,6 +80,9 @@ class ResourceUsage(Result):
     api_calls_count: int = 0
     cost_usd: float | None = None
     """None: unknown, which is not zero."""
+    provider_wait_seconds: float = 0.0
+    """Waiting for a remote agent's provider that asked us to, or could not be reached; not part of
+    `execution_time_seconds`."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -231,6 +234,12 @@ class ExecutionProgress(Noun):
     failed_tasks: int = 0
     current_task: str | None = None
     message: str = ""
+    status: ExecutionStatus = ExecutionStatus.PENDING
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    """Of the last event."""
+    estimated_completion: datetime | None = None
+    """From the measured durations of the tasks that have ended; None before the first has."""
 
     def progress_percentage(self) -> float:
         """0 to 100, by number of tasks that have ended."""

@@ -30,7 +30,8 @@ class RunPlan(Noun):
     seed: int
     limits: Limits
     """The configured ones; tasks may override some."""
-    image: Image
+    image: Image | None
+    """None: the agent is behind a URL."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The merged settings, secrets redacted, for the record."""
     environment: dict[str, Any] = Field(default_factory=dict)
@@ -41,7 +42,12 @@ class RunPlan(Noun):
 class EventKind(StrEnum):
     """What can happen in a run."""
 
+    SUBMITTED = "submitted"
+    CLAIMED = "claimed"
+    """A worker has begun, or goes on where another one was lost."""
     RUN_STARTED = "run_started"
+    RUN_RESUMED = "run_resumed"
+    RUN_POSTPONED = "run_postponed"
     TASK_STARTED = "task_started"
     TASK_RETRIED = "task_retried"
     TASK_FINISHED = "task_finished"
@@ -59,8 +65,16 @@ class RunEvent(Noun):
     repeat: int | None = None
     attempt: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
-    """RUN_STARTED: total (attempts planned), agent_name, suite; TASK_FINISHED: status,
-    failure_reason, score, seconds; TASK_RETRIED: reason; RUN_FINISHED: status, score."""
+    """RUN_STARTED: total (attempts planned); RUN_RESUMED: total, finished; TASK_FINISHED: status,
+    failure_reason, score, seconds; TASK_RETRIED: reason; RUN_POSTPONED: reason, until (ISO 8601);
+    CLAIMED: worker, token; RUN_FINISHED: status, score."""
+
+
+class NumberedEvent(Noun):
+    """An event, and its place in its run's log, from 1 without gaps."""
+
+    number: int
+    event: RunEvent
 
 
 class RunSummary(Noun):

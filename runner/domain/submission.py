@@ -36,7 +36,12 @@ class AgentEndpoint(Noun):
     url: str | None = None
     auth_type: Literal["none", "bearer", "api_key"] = "none"
     auth_env: str | None = None
+    """Name of the variable that holds the token or key."""
     auth_credentials: dict[str, SecretStr] = Field(default_factory=dict)
+    """`token` for bearer, `key` and optionally `header` for api_key; in memory alone, never stored
+    in clear."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Further headers of each request; treated as credentials."""
 
     @model_validator(mode="after")
     def _fields_fit_the_type(self) -> AgentEndpoint:

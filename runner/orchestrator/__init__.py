@@ -1,0 +1,1 @@
+"""Who runs what, when and where: workers, leases, circuit breakers, progress."""

@@ -1,0 +1,1 @@
+"""Results, queue, quotas and breakers in SQL: SQLite or PostgreSQL, alike."""
