@@ -102,6 +102,10 @@ class EngineFailed(InfrastructureError):
         return self.status == HTTPStatus.NOT_FOUND
 
 
+class ImageGone(InfrastructureError):
+    """The image of a run was removed under it; going on with the run makes it again."""
+
+
 class NotSetUp(InfrastructureError):
     """Something that `agenttrace setup` makes is missing."""
 

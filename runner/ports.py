@@ -243,6 +243,17 @@ class Gate(Protocol):
         ...
 
 
+class AdmissionControl(Protocol):
+    """How many attempts at once."""
+
+    def admitted(self, limits: Limits) -> AbstractAsyncContextManager[None]:
+        """Waits until an attempt with `limits` fits beside those that run.
+
+        Raises InsufficientResources where it never will.
+        """
+        ...
+
+
 class Evidence(Protocol):
     """The run directory: whole attempts or none."""
 

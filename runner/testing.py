@@ -15,6 +15,7 @@ import inspect
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -368,6 +369,7 @@ class MemoryEvidence:
         self.kept: list[Kept] = []
         self.events: list[RunEvent] = []
         self.finished: BenchmarkExecution | None = None
+        self._begun: Counter[tuple[str, int]] = Counter()
         self._root: Path | None = None
 
     def __enter__(self) -> MemoryEvidence:
@@ -389,6 +391,20 @@ class MemoryEvidence:
         """See ports.Evidence."""
         self.plan = plan
         return self.root
+
+    def begin_attempt(self, task_id: str, repeat: int) -> int:
+        """See ports.Evidence."""
+        self._begun[task_id, repeat] += 1
+        return self._begun[task_id, repeat]
+
+    def judged(self) -> frozenset[tuple[str, int]]:
+        """See ports.Evidence."""
+        return frozenset((e.task_id, e.repeat) for e in self.finals() if e.has_verdict)
+
+    def finals(self) -> list[TaskExecution]:
+        """See ports.Evidence."""
+        executions = sorted((k.execution for k in self.kept), key=lambda each: each.attempt)
+        return list({(each.task_id, each.repeat): each for each in executions}.values())
 
     def staging(self) -> Path:
         """See ports.Evidence."""

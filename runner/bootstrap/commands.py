@@ -10,6 +10,7 @@ from runner.bootstrap.host import (
     base_image_running,
     client_of,
     configured_engine,
+    host_for,
     journals_of,
     open_host,
 )
@@ -87,8 +88,9 @@ def prepare_run(settings: Settings, request: RunRequest) -> RunPlan:
     submission = submission_of(request)
 
     async def prepare() -> RunPlan:
-        async with open_host(settings) as host:
-            return await interruptible(make_plan(host, request, submission, lambda _: None))
+        async with host_for(settings, submission) as host:
+            planning = make_plan(settings, host, request, submission, lambda _: None)
+            return await interruptible(planning)
 
     return asyncio.run(prepare())
 

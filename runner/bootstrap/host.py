@@ -7,14 +7,15 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runner.assets import asset
 from runner.config import Settings, state_directory
-from runner.domain import Image, StdioInterface
+from runner.domain import BenchmarkSubmission, Image, StdioInterface
 from runner.engine import EngineAddress, EngineClient, locate_engine
 from runner.errors import InvalidConfiguration
-from runner.evaluation.admission import HostCapacity
+from runner.evaluation.admission import Admission, HostCapacity
 from runner.images.builder import SubmissionImages
 from runner.images.limits import BuildLimits
 from runner.images.setup import SetUp, find_set_up
@@ -34,6 +35,11 @@ class Host:
     sandbox: DockerSandbox
     transport: ShimTransport
 
+    @cached_property
+    def admission(self) -> Admission:
+        """One for all the runs of this process."""
+        return Admission(capacity_of(self))
+
 
 @asynccontextmanager
 async def open_host(settings: Settings) -> AsyncIterator[Host]:
@@ -50,6 +56,18 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
                 sandbox=DockerSandbox(client, policy_of(settings, made), journal),
                 transport=ShimTransport(),
             )
+
+
+@asynccontextmanager
+async def host_for(
+    settings: Settings, submission: BenchmarkSubmission
+) -> AsyncIterator[Host | None]:
+    """The host, where the submission needs one: an agent behind a URL does not."""
+    if submission.agent_endpoint.remote:
+        yield None
+        return
+    async with open_host(settings) as host:
+        yield host
 
 
 def _located(settings: Settings) -> EngineAddress:

@@ -6,6 +6,7 @@ import fnmatch
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from runner.bootstrap.host import Host, base_image_running, capacity_of, images_of
@@ -15,6 +16,7 @@ from runner.domain import (
     BenchmarkCategory,
     BenchmarkSubmission,
     BenchmarkTask,
+    Image,
     LimitOverrides,
     RunPlan,
     Suite,
@@ -26,8 +28,11 @@ from runner.intake import image_submission, load_submission
 from runner.ports import Say, SuiteCatalog
 from runner.records import DeterministicTaskOrdering, EnvironmentSnapshot
 from runner.records.layout import new_run_id
+from runner.records.run_directory import LockedTask, RunLock
 from runner.records.snapshot import runner_version
 from runner.suites import DirectoryCatalog
+
+ENGINE_FACTS = ("version", "kernel", "cgroup_version", "tier")
 
 
 def catalog(settings: Settings) -> SuiteCatalog:  # noqa: ARG001 - others will need them
@@ -36,30 +41,32 @@ def catalog(settings: Settings) -> SuiteCatalog:  # noqa: ARG001 - others will n
 
 
 async def make_plan(
-    host: Host,
+    settings: Settings,
+    host: Host | None,
     request: RunRequest,
     submission: BenchmarkSubmission,
     say: Say,
+    *,
     tasks: Sequence[BenchmarkTask] = (),
+    run_id: str | None = None,
 ) -> RunPlan:
     """What is to be run; the image is built, and has been seen to start.
 
-    `tasks` take the place of those that `request` chooses of its suite. Raises RunnerError.
+    `host` is None for an agent behind a URL. `tasks` take the place of those that `request` chooses
+    of its suite. Raises RunnerError.
     """
-    settings = host.settings
-    suite = catalog(settings).load(request.suite or settings.run.suite)
+    source = suite_source(request.suite or settings.run.suite)
+    suite = catalog(settings).load(source)
     chosen = list(tasks) or _chosen(suite, submission, request)
     seed = _seed(request, submission)
     ordered = tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit]
-    _check_capacity(host, ordered)
-    image = await images_of(host).prepare(submission, say)
-    known_good = base_image_running(host, ("true",))
-    await greet(image, known_good, settings.limits, host.sandbox, host.transport)
+    image = await _image_for(host, submission, ordered, say)
     now = datetime.now(UTC)
     return RunPlan(
-        run_id=new_run_id(now, secrets.token_bytes(3)),
+        run_id=run_id or new_run_id(now, secrets.token_bytes(3)),
         submission=submission,
         suite=suite,
+        suite_source=source,
         tasks=ordered,
         repeats=request.repeats or settings.run.repeats,
         parallelism=request.parallelism or settings.run.parallelism,
@@ -71,6 +78,83 @@ async def make_plan(
         runner_version=runner_version(),
         started_at=now,
     )
+
+
+async def plan_again(
+    settings: Settings,
+    host: Host | None,
+    lock: RunLock,
+    submission: BenchmarkSubmission,
+    say: Say,
+) -> RunPlan:
+    """The plan of a run that was begun earlier, as its lock has it: same tasks, order and limits.
+
+    The image is made again where it is gone. Raises UsageError where it, or the suite, is not what
+    it was.
+    """
+    suite = catalog(settings).load(lock.suite_source or lock.suite_name)
+    if suite.digest != lock.suite_digest:
+        raise UsageError(
+            f"suite {suite.name} has changed since run {lock.run_id} was begun",
+            remedy="put the suite back as it was, or start a new run",
+        )
+    tasks = tuple(_locked_task(suite, each) for each in lock.task_order)
+    image = await _image_for(host, submission, tasks, say)
+    if image and not _same_image(image, lock):
+        raise UsageError(
+            f"the submission is not what it was when run {lock.run_id} was begun",
+            remedy="put it back as it was, or start a new run",
+        )
+    return RunPlan(
+        run_id=lock.run_id,
+        submission=submission,
+        suite=suite,
+        suite_source=lock.suite_source,
+        tasks=tasks,
+        repeats=lock.repeats,
+        parallelism=lock.parallelism,
+        seed=lock.seed,
+        limits=lock.limits,
+        image=image,
+        settings=settings_as_data(settings),
+        environment=lock.environment,
+        runner_version=lock.runner_version,
+        started_at=datetime.fromisoformat(lock.started_at),
+    )
+
+
+def _locked_task(suite: Suite, locked: LockedTask) -> BenchmarkTask:
+    task = next(task for task in suite.tasks if task.task_id == locked.task_id)
+    given = {"limits": locked.limits, "token_budget": locked.token_budget}
+    return task.model_copy(update=given)
+
+
+def _same_image(image: Image, lock: RunLock) -> bool:
+    """The same bytes, or made of the same content."""
+    same_content = bool(image.content_digest) and image.content_digest == lock.content_digest
+    return image.image_id == lock.image_id or same_content
+
+
+def suite_source(name: str) -> str:
+    """What finds the suite again from another working directory."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_dir() else name
+
+
+async def _image_for(
+    host: Host | None,
+    submission: BenchmarkSubmission,
+    tasks: Sequence[BenchmarkTask],
+    say: Say,
+) -> Image | None:
+    """The submission's image, seen to start; None for an agent that is elsewhere."""
+    if host is None:
+        return None
+    _check_capacity(host, tasks)
+    image = await images_of(host).prepare(submission, say)
+    known_good = base_image_running(host, ("true",))
+    await greet(image, known_good, host.settings.limits, host.sandbox, host.transport)
+    return image
 
 
 def _check_capacity(host: Host, tasks: Sequence[BenchmarkTask]) -> None:
@@ -128,7 +212,7 @@ def _overridden(task: BenchmarkTask, request: RunRequest) -> BenchmarkTask:
     return task.model_copy(update={"limits": given, "token_budget": budget})
 
 
-def _environment(host: Host, seed: int) -> dict[str, Any]:
-    info = host.client.info
-    engine = {name: getattr(info, name) for name in ("version", "kernel", "cgroup_version", "tier")}
+def _environment(host: Host | None, seed: int) -> dict[str, Any]:
+    info = host.client.info if host else None
+    engine = {name: getattr(info, name) for name in ENGINE_FACTS} if info else {}
     return EnvironmentSnapshot.capture(seed, engine=engine).model_dump(mode="json")

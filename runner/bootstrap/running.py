@@ -5,22 +5,35 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from runner.bootstrap.host import Host, capacity_of, open_host
-from runner.bootstrap.planning import make_plan, submission_of
+from runner.bootstrap.host import Host, host_for
+from runner.bootstrap.planning import make_plan, plan_again, submission_of
+from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings
-from runner.domain import BenchmarkExecution, EventKind, ExecutionStatus, RunEvent, RunPlan
-from runner.errors import Interrupted
-from runner.evaluation import Admission, Executor, RetryPolicy, StopSignal
+from runner.domain import (
+    BenchmarkExecution,
+    BenchmarkSubmission,
+    BreakerPolicy,
+    EventKind,
+    ExecutionStatus,
+    RunEvent,
+    RunPlan,
+)
+from runner.errors import InfrastructureError, Interrupted
+from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.stop import Stop
-from runner.ports import Notify, Say
-from runner.records import RunDirectory
+from runner.evaluation.unguarded import AlwaysOpen, NoAdmission
+from runner.orchestrator.breakers import BreakerGate, MemoryBreakerStore, SharedBreakers
+from runner.ports import Agent, Evidence, Gate, Notify, Say
+from runner.records import RunDirectory, find_run
+from runner.records.archive import load_run_submission
 from runner.scoring import DefaultScorer
+from runner.transport.remote import RemoteAgent, breaker_name
 
 T = TypeVar("T")
 
@@ -38,6 +51,20 @@ def run(
     return asyncio.run(_run(settings, request, observers, say))
 
 
+def resume(
+    settings: Settings,
+    run_id: str,
+    observers: Sequence[Notify] = (),
+    say: Say = lambda _: None,
+) -> tuple[BenchmarkExecution, Path]:
+    """Goes on with a run that was stopped, from the last attempt that has a verdict.
+
+    `run_id` may be a unique prefix. Raises as `run`; UsageError where the run cannot be gone on
+    with.
+    """
+    return asyncio.run(_resume(settings, run_id, observers, say))
+
+
 async def _run(
     settings: Settings, request: RunRequest, observers: Sequence[Notify], say: Say
 ) -> tuple[BenchmarkExecution, Path]:
@@ -45,23 +72,60 @@ async def _run(
         storage = settings.storage.model_copy(update={"runs_dir": request.output})
         settings = settings.model_copy(update={"storage": storage})
     submission = submission_of(request)
-    async with open_host(settings) as host:
-        plan = await interruptible(make_plan(host, request, submission, say))
-        stop = StopSignal()
-        with recorded(host, plan) as (evidence, directory):
-            executor = executor_of(host, plan, evidence, observers, stop)
-            told = (evidence.event, *observers)
-            with _signals(lambda: _on_signal(stop, plan, told)):
-                execution = await executor.execute_benchmark()
+    async with host_for(settings, submission) as host:
+        plan = await interruptible(make_plan(settings, host, request, submission, say))
+        with recorded(settings, plan) as evidence:
+            return await _executed(settings, host, plan, evidence, observers)
+
+
+async def _resume(
+    settings: Settings, run_id: str, observers: Sequence[Notify], say: Say
+) -> tuple[BenchmarkExecution, Path]:
+    path = find_run(settings.storage.runs_dir.expanduser(), run_id)
+    evidence = RunDirectory(path.parent, path.name)
+    with closing(evidence):
+        lock = evidence.resume()
+        submission = load_run_submission(path)
+        async with host_for(settings, submission) as host:
+            plan = await interruptible(plan_again(settings, host, lock, submission, say))
+            return await _executed(settings, host, plan, evidence, observers)
+
+
+async def _executed(
+    settings: Settings,
+    host: Host | None,
+    plan: RunPlan,
+    evidence: RunDirectory,
+    observers: Sequence[Notify],
+) -> tuple[BenchmarkExecution, Path]:
+    """Raises Interrupted with what had finished, where it was stopped."""
+    stop = StopSignal()
+    gate = local_gate(settings, plan.submission)
+    executor = executor_of(
+        settings, host, plan, evidence=evidence, gate=gate, observers=observers, stop=stop
+    )
+    with _signals(lambda: _on_signal(stop, plan, (evidence.event, *observers))):
+        execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
     if execution.status is ExecutionStatus.CANCELLED:
         raise Interrupted(
             f"interrupted after {len(execution.task_executions)} of"
             f" {len(plan.tasks) * plan.repeats} tasks",
-            remedy=f"what had finished is in {directory}",
+            remedy=f"what had finished is in {evidence.path};"
+            f" `agenttrace resume {plan.run_id}` goes on",
             execution=execution,
-            path=directory,
+            path=evidence.path,
         )
-    return execution, directory
+    return execution, evidence.path
+
+
+async def _or_how_to_go_on(plan: RunPlan, work: Awaitable[T]) -> T:
+    """The value of `work`; what ends the run, though not for good, says so."""
+    try:
+        return await work
+    except InfrastructureError as error:
+        going_on = f"then `agenttrace resume {plan.run_id}` goes on with what was not judged yet"
+        error.remedy = f"{error.remedy}; {going_on}" if error.remedy else going_on
+        raise
 
 
 def _on_signal(stop: StopSignal, plan: RunPlan, observers: Sequence[Notify]) -> None:
@@ -97,25 +161,42 @@ def _signals(handler: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(host: Host, plan: RunPlan) -> Iterator[tuple[RunDirectory, Path]]:
-    """The run directory of `plan`, begun; and its path."""
-    evidence = RunDirectory(host.settings.storage.runs_dir.expanduser(), plan.run_id)
-    directory = evidence.begin(plan)
-    try:
-        yield evidence, directory
-    finally:
-        evidence.close()
+def recorded(settings: Settings, plan: RunPlan) -> Iterator[RunDirectory]:
+    """The run directory of `plan`, begun."""
+    evidence = RunDirectory(settings.storage.runs_dir.expanduser(), plan.run_id)
+    evidence.begin(plan)
+    with closing(evidence):
+        yield evidence
+
+
+def local_gate(settings: Settings, submission: BenchmarkSubmission) -> Gate:
+    """A remote agent that cannot be reached is left alone after a while; our own engine is not."""
+    endpoint = submission.agent_endpoint
+    if not endpoint.remote:
+        return AlwaysOpen()
+    breakers = SharedBreakers(MemoryBreakerStore(), breaker_policy(settings))
+    return BreakerGate(breakers, breaker_name(endpoint))
+
+
+def breaker_policy(settings: Settings) -> BreakerPolicy:
+    """When breakers open and close, as configured."""
+    given = settings.breaker
+    return BreakerPolicy(
+        failures=given.failures, successes=given.successes, open_seconds=given.open_seconds
+    )
 
 
 def executor_of(
-    host: Host,
+    settings: Settings,
+    host: Host | None,
     plan: RunPlan,
-    evidence: RunDirectory,
+    *,
+    evidence: Evidence,
+    gate: Gate,
     observers: Sequence[Notify],
     stop: StopSignal,
 ) -> Executor:
-    """What executes the tasks of `plan` on this host."""
-    run_settings = host.settings.run
+    """What executes the tasks of `plan`: on `host`, or by asking an agent behind a URL."""
 
     def notify(event: RunEvent) -> None:
         for observer in observers:
@@ -123,15 +204,22 @@ def executor_of(
 
     return Executor(
         plan=plan,
-        sandbox=host.sandbox,
-        transport=host.transport,
+        agent=_agent_of(settings, host, plan),
         scorer=DefaultScorer(),
         evidence=evidence,
-        admission=Admission(capacity_of(host)),
+        admission=host.admission if host else NoAdmission(),
+        gate=gate,
         retry=RetryPolicy(
-            retries=run_settings.retries, delays_seconds=run_settings.retry_delays[1:]
+            retries=settings.run.retries, delays_seconds=settings.run.retry_delays[1:]
         ),
         notify=notify,
         stop=stop,
-        output_policy=host.settings.sandbox.output_policy,
+        output_policy=settings.sandbox.output_policy,
+        judged=evidence.judged(),
     )
+
+
+def _agent_of(settings: Settings, host: Host | None, plan: RunPlan) -> Agent:
+    if host and plan.image:
+        return SandboxedAgent(image=plan.image, sandbox=host.sandbox, transport=host.transport)
+    return RemoteAgent(plan.submission.agent_endpoint, remote_policy_of(settings))

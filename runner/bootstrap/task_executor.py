@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from runner.bootstrap.host import open_host
+from runner.bootstrap.host import host_for
 from runner.bootstrap.planning import make_plan
 from runner.bootstrap.request import RunRequest
-from runner.bootstrap.running import executor_of, recorded
+from runner.bootstrap.running import executor_of, local_gate, recorded
 from runner.config import Loaded, Settings, load_settings
 from runner.domain import (
     BenchmarkCategory,
@@ -60,7 +60,7 @@ class TaskExecutor:
             try:
                 executions.append(await executor.execute_task(task, repeat))
             finally:
-                executor.finish(executions, expected=1)
+                executor.finish(executor.result(executions, expected=1))
             return executions[0]
 
     async def execute_category(
@@ -90,11 +90,21 @@ class TaskExecutor:
         tasks: Sequence[BenchmarkTask] = (),
     ) -> AsyncIterator[Executor]:
         request = replace(request, suite=self._suite)
-        async with open_host(self._settings) as host:
-            plan = await make_plan(host, request, submission, self._say, tasks)
-            with recorded(host, plan) as (evidence, directory):
-                self.last_run = directory
-                yield executor_of(host, plan, evidence, self._observers, StopSignal())
+        settings = self._settings
+        async with host_for(settings, submission) as host:
+            plan = await make_plan(settings, host, request, submission, self._say, tasks=tasks)
+            with recorded(settings, plan) as evidence:
+                self.last_run = evidence.path
+                gate = local_gate(settings, submission)
+                yield executor_of(
+                    settings,
+                    host,
+                    plan,
+                    evidence=evidence,
+                    gate=gate,
+                    observers=self._observers,
+                    stop=StopSignal(),
+                )
 
 
 def _default_settings() -> Loaded:

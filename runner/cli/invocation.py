@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from runner.config import Loaded, Settings
+    from runner.config import Loaded, LogSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,38 +59,40 @@ def _note_verbose(ctx: click.Context, _parameter: click.Parameter, given: bool) 
 
 
 def load(
-    profile: str | None, flags: Mapping[str, object] | None = None, *, cwd: Path | None = None
+    profile: str | None,
+    flags: Mapping[str, object] | None = None,
+    *,
+    cwd: Path | None = None,
+    service: bool = False,
 ) -> Loaded:
-    """The settings of this command line, with logging set up as they say."""
+    """The settings of this command line, with logging set up as they say.
+
+    `service`: whether the command is one whose stderr is collected by a machine.
+    """
     from runner.config import load_settings
 
     loaded = load_settings(flags or {}, cwd=cwd or Path.cwd(), environ=os.environ, profile=profile)
-    _log_to_stderr(_level(loaded.settings))
+    _log_to_stderr(loaded.settings.log, service=service)
     return loaded
 
 
-def _level(settings: Settings) -> str:
+def _log_to_stderr(settings: LogSettings, *, service: bool) -> None:
+    from runner.telemetry import logs
+
+    logs.configure(_level(settings), _format(settings, service=service), sys.stderr)
+
+
+def _level(settings: LogSettings) -> Literal["debug", "info", "warning", "error"]:
     ctx = click.get_current_context(silent=True)
     invocation = ctx.find_object(Invocation) if ctx else None
-    return "debug" if invocation and invocation.verbose else settings.log.level
+    return "debug" if invocation and invocation.verbose else settings.level
 
 
-def _log_to_stderr(level: str) -> None:
-    """Our own loggers only: what libraries say below a warning is about their affairs."""
-    import logging
-
-    from runner.cli.failure import inert
-
-    class InertFormatter(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return "\n".join(inert(line) for line in super().format(record).splitlines())
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(InertFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    ours = logging.getLogger("runner")
-    ours.handlers[:] = [handler]
-    ours.setLevel(level.upper())
-    ours.propagate = False
+def _format(settings: LogSettings, *, service: bool) -> Literal["text", "json"]:
+    """A person reads a terminal, and what any command says that ends by itself."""
+    if settings.format != "auto":
+        return settings.format
+    return "json" if service and not sys.stderr.isatty() else "text"
 
 
 def print_json(data: object) -> None:

@@ -314,7 +314,7 @@ def _plan_as_data(plan: RunPlan, request: RunRequest) -> dict[str, object]:
     """What would run. No answer key is in it."""
     return {
         "agent": f"{plan.submission.agent_name} {plan.submission.agent_version}",
-        "image": plan.image.image_id,
+        "image": plan.image.image_id if plan.image else None,
         "suite": f"{plan.suite.name} {plan.suite.version}",
         "suite_digest": plan.suite.digest,
         "seed": plan.seed,

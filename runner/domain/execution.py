@@ -169,6 +169,11 @@ class TaskExecution(Noun):
     """32 hex digits; the trace in `trace.otlp.jsonl`."""
 
     @property
+    def has_verdict(self) -> bool:
+        """Whether it says anything of the agent; else a further attempt may be made."""
+        return self.failure_reason is None or not self.failure_reason.retried
+
+    @property
     def normalized_score(self) -> float:
         """0 to 100; an attempt without a verdict that counts scores 0."""
         return self.score.normalized if self.score else 0.0

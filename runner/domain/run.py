@@ -23,6 +23,8 @@ class RunPlan(Noun):
     run_id: str
     submission: BenchmarkSubmission
     suite: Suite
+    suite_source: str = ""
+    """The name or directory that it was found by."""
     tasks: tuple[BenchmarkTask, ...]
     """Those to be run, in the order to be run in."""
     repeats: int = Field(default=1, ge=1)

@@ -37,11 +37,18 @@ class AgentEndpoint(Noun):
     auth_type: Literal["none", "bearer", "api_key"] = "none"
     auth_env: str | None = None
     """Name of the variable that holds the token or key."""
+    auth_header: str = "X-API-Key"
+    """The header that carries the key, for api_key."""
     auth_credentials: dict[str, SecretStr] = Field(default_factory=dict)
     """`token` for bearer, `key` and optionally `header` for api_key; in memory alone, never stored
     in clear."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further headers of each request; treated as credentials."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether the agent runs elsewhere, behind a URL, and not in a container of ours."""
+        return self.endpoint_type in ("http", "grpc")
 
     @model_validator(mode="after")
     def _fields_fit_the_type(self) -> AgentEndpoint:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runner.evaluation.admission import Admission
+from runner.evaluation.attempt import SandboxedAgent
 from runner.evaluation.executor import Executor, RetryPolicy
 from runner.evaluation.stop import StopSignal
 
-__all__ = ["Admission", "Executor", "RetryPolicy", "StopSignal"]
+__all__ = ["Admission", "Executor", "RetryPolicy", "SandboxedAgent", "StopSignal"]

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.domain import Attempt, EndingKind, Image, Limits, Measurement, Prompt
 from runner.evaluation.stages import Stopwatch
 from runner.ports import Conversation, Sandbox, Session, Transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxedAgent:
+    """Implements ports.Agent: an image, in a fresh container each time."""
+
+    image: Image
+    sandbox: Sandbox
+    transport: Transport
+
+    async def attempt(
+        self, prompt: Prompt, config: Mapping[str, object], limits: Limits, artifacts: Path
+    ) -> Attempt:
+        """See ports.Agent."""
+        return await attempt(
+            prompt, config, self.image, limits, self.sandbox, self.transport, artifacts
+        )
 
 
 async def attempt(  # noqa: PLR0917 - the story names each of its parts

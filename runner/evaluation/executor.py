@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import tenacity
 
@@ -33,15 +34,29 @@ from runner.domain.mounts import OUTPUT_DIRECTORY
 from runner.domain.trace import trace_id_of
 from runner.errors import (
     EngineUnavailable,
+    ImageGone,
     InfrastructureError,
     InsufficientResources,
+    LeaseLost,
+    Postponed,
     StorageFailed,
+    StoreUnavailable,
 )
-from runner.evaluation.admission import Admission
-from runner.evaluation.attempt import attempt
 from runner.evaluation.stop import Stop, StopSignal
 from runner.evaluation.verdict import OutputPolicy, Verdict, judge, usage
-from runner.ports import Evidence, Notify, Sandbox, Scorer, Transport
+from runner.ports import AdmissionControl, Agent, Evidence, Gate, Notify, Scorer
+
+T = TypeVar("T")
+
+NOT_OF_ONE_ATTEMPT = (
+    ImageGone,
+    InsufficientResources,
+    LeaseLost,
+    Postponed,
+    StorageFailed,
+    StoreUnavailable,
+)
+"""What the next attempt would meet too: it ends the run, which can be gone on with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +69,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """What is tried again: only attempts that our own side failed."""
+    """What is tried again: only attempts for whose failure the agent is not to blame."""
 
     retries: int = 2
     delays_seconds: tuple[float, ...] = (2.0, 4.0)
@@ -66,7 +81,7 @@ class RetryPolicy:
         return tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(1 + self.retries),
             wait=tenacity.wait_chain(*map(tenacity.wait_fixed, delays)),
-            retry=tenacity.retry_if_result(lambda tried: tried.failure is not None),
+            retry=tenacity.retry_if_result(lambda tried: not tried.execution.has_verdict),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
 
@@ -76,45 +91,46 @@ class Executor:
     """Executes the tasks of one plan; nothing that an agent does makes it raise."""
 
     plan: RunPlan
-    sandbox: Sandbox
-    transport: Transport
+    agent: Agent
     scorer: Scorer
     evidence: Evidence
-    admission: Admission
+    admission: AdmissionControl
+    gate: Gate
     retry: RetryPolicy
     notify: Notify
     stop: StopSignal
     output_policy: OutputPolicy = "truncate"
+    judged: frozenset[tuple[str, int]] = frozenset()
+    """Task and repeat of what has a verdict from earlier: it is not run again."""
 
     async def execute_benchmark(self) -> BenchmarkExecution:
-        """All tasks of the plan, `plan.parallelism` at once.
+        """All tasks of the plan, and the run's own record of them. Raises as `execute_tasks`."""
+        return self.finish(await self.execute_tasks())
+
+    async def execute_tasks(self) -> BenchmarkExecution:
+        """All tasks of the plan that are not `judged`, `plan.parallelism` at once.
 
         Tasks that had not begun when a stop was asked for are missing, and the status says so.
-        Raises what `execute_task` raises, with what had finished on disk.
+        Raises what `execute_task` raises: then, too, the run can be gone on with.
         """
         work = list(self._work())
-        self._tell(EventKind.RUN_STARTED, total=len(work))
+        waiting = [(t, repeat) for t, repeat in work if (t.task_id, repeat) not in self.judged]
+        self._tell_begun(len(work))
         executions: list[TaskExecution] = []
-        try:
-            await self._work_off(work, self.plan.parallelism, executions)
-        except InfrastructureError:
-            self.finish(executions, expected=len(work), failed=True)
-            raise
-        except BaseException:
-            self.finish(executions, expected=len(work))
-            raise
-        return self.finish(executions, expected=len(work))
+        await self._work_off(waiting, self.plan.parallelism, executions)
+        all_of_them = await asyncio.to_thread(self._with_earlier, executions)
+        return self.result(all_of_them, expected=len(work))
 
-    def finish(
-        self, executions: Sequence[TaskExecution], expected: int, *, failed: bool = False
-    ) -> BenchmarkExecution:
-        """Writes the run's own record, of `expected` executions those that there are.
+    def _with_earlier(self, executions: Sequence[TaskExecution]) -> list[TaskExecution]:
+        """Also those that an earlier runner of this run has left."""
+        if not self.judged:
+            return list(executions)
+        now = {(each.task_id, each.repeat) for each in executions}
+        kept = [e for e in self.evidence.finals() if (e.task_id, e.repeat) in self.judged - now]
+        return [*kept, *executions]
 
-        With fewer the run was cancelled, or has `failed` for a reason of ours.
-        """
-        execution = self._benchmark(executions, expected)
-        if failed:
-            execution = execution.model_copy(update={"status": ExecutionStatus.FAILED})
+    def finish(self, execution: BenchmarkExecution) -> BenchmarkExecution:
+        """Writes the run's own record: it is over, unless somebody asks to go on with it."""
         self.evidence.finish(execution)
         self._tell(EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score)
         return execution
@@ -131,13 +147,13 @@ class Executor:
     async def execute_task(self, task: BenchmarkTask, repeat: int = 1) -> TaskExecution:
         """The last attempt at `task`: the first that was not our side's failure.
 
-        Raises EngineUnavailable, InsufficientResources, StorageFailed, which the next task
-        would meet too; any other failure of ours ends as `internal_error`.
+        Raises EngineUnavailable and `NOT_OF_ONE_ATTEMPT`, which the next task would meet too; any
+        other failure of ours ends as `internal_error`.
         """
-        number = count(1)
+        tries = count(1)
 
         async def once() -> Tried:
-            return await self._try(task, repeat, next(number))
+            return await self._try(task, repeat, next(tries))
 
         tried: Tried = await self.retry.attempts()(once)
         if isinstance(tried.failure, EngineUnavailable):
@@ -147,41 +163,48 @@ class Executor:
 
     # -- one attempt ----------------------------------------------------------------------------
 
-    async def _try(self, task: BenchmarkTask, repeat: int, number: int) -> Tried:
+    async def _try(self, task: BenchmarkTask, repeat: int, of_ours: int) -> Tried:
+        """The try number `of_ours` of this runner; earlier ones may have made attempts before."""
         limits = task.limits.applied_to(self.plan.limits)
         async with self.admission.admitted(limits):
-            if self.stop.level is not Stop.NO and number == 1:
+            if self.stop.level is not Stop.NO and of_ours == 1:
                 raise _Drained
+            await self.gate.enter()
+            number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
             self._tell(EventKind.TASK_STARTED, task, repeat, number)
             staging = self.evidence.staging()
             context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
             try:
-                return await self._try_in(staging, context)
+                tried = await self._try_in(staging, context)
             finally:
                 await _to_its_end(shutil.rmtree, staging, True)
+        await self._pass_on(tried)
+        if not tried.execution.has_verdict and of_ours <= self.retry.retries:
+            self._tell_retried(context, tried)
+        return tried
 
     async def _try_in(self, staging: Path, context: _Context) -> Tried:
         try:
-            made = await attempt(
-                context.task.prompt,
-                self._config(context),
-                self.plan.image,
-                context.limits,
-                self.sandbox,
-                self.transport,
-                staging,
+            made = await self.agent.attempt(
+                context.task.prompt, self._config(context), context.limits, staging
             )
             verdict = judge(made, self.output_policy)
-        except (InsufficientResources, StorageFailed):
+        except NOT_OF_ONE_ATTEMPT:
             raise
         except InfrastructureError as error:
             execution = context.spoilt(error)
             await self._keep(execution, None, staging)
-            self._tell_retried(context, error)
             return Tried(execution=execution, failure=error)
         execution = context.execution(made, verdict, self._score(made, verdict, context.task))
         await self._keep(execution, made.reply, staging)
         return Tried(execution=execution)
+
+    async def _pass_on(self, tried: Tried) -> None:
+        """What the gate learns of: whether the party that it guards did its part."""
+        if tried.execution.has_verdict:
+            await self.gate.succeeded()
+        else:
+            await self.gate.failed(tried.execution.failure_detail)
 
     async def _keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> None:
         """Whole even when it is cancelled: nobody clears `staging` away before it is done."""
@@ -242,7 +265,8 @@ class Executor:
         places = {(task.task_id, repeat): n for n, (task, repeat) in enumerate(self._work())}
         return sorted(executions, key=lambda e: places[e.task_id, e.repeat])
 
-    def _benchmark(self, ended: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
+    def result(self, ended: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
+        """The run's result; with fewer than `expected` executions it was cancelled."""
         plan, executions = self.plan, self._in_order(ended)
         by_category = {
             category: _category(category, [e for e in executions if e.category is category])
@@ -259,7 +283,7 @@ class Executor:
             suite_digest=plan.suite.digest,
             status=_overall_status(executions, expected),
             seed=plan.seed,
-            image_id=plan.image.image_id,
+            image_id=plan.image.image_id if plan.image else "",
             started_at=plan.started_at,
             finished_at=datetime.now(UTC),
             category_executions=by_category,
@@ -290,15 +314,20 @@ class Executor:
         self.evidence.event(event)
         self.notify(event)
 
-    def _tell_retried(self, context: _Context, error: InfrastructureError) -> None:
-        if context.number <= self.retry.retries:
-            self._tell(
-                EventKind.TASK_RETRIED,
-                context.task,
-                context.repeat,
-                context.number,
-                reason=str(error),
-            )
+    def _tell_begun(self, total: int) -> None:
+        if self.judged:
+            self._tell(EventKind.RUN_RESUMED, total=total, finished=len(self.judged))
+        else:
+            self._tell(EventKind.RUN_STARTED, total=total)
+
+    def _tell_retried(self, context: _Context, tried: Tried) -> None:
+        self._tell(
+            EventKind.TASK_RETRIED,
+            context.task,
+            context.repeat,
+            context.number,
+            reason=tried.execution.failure_detail,
+        )
 
     def _tell_finished(self, execution: TaskExecution) -> None:
         task = next(task for task in self.plan.tasks if task.task_id == execution.task_id)
@@ -376,7 +405,7 @@ class _Context:
         )
 
 
-async def _to_its_end(function: Callable[..., object], *arguments: object) -> None:
+async def _to_its_end(function: Callable[..., T], *arguments: object) -> T:
     """`function` in a thread; a cancellation, however often it comes, is heard after it."""
     working = asyncio.create_task(asyncio.to_thread(function, *arguments))
     cancelled = False
@@ -385,9 +414,10 @@ async def _to_its_end(function: Callable[..., object], *arguments: object) -> No
             await asyncio.wait({working})
         except asyncio.CancelledError:
             cancelled = True
-    working.result()
+    result = working.result()
     if cancelled:
         raise asyncio.CancelledError
+    return result
 
 
 def _category(

@@ -56,6 +56,8 @@ def judge(  # noqa: PLR0911 - one return for each ending
             return exhaustion(attempt) or Verdict(
                 ExecutionStatus.TIMEOUT, FailureReason.AGENT_TIMEOUT, ending.detail
             )
+        case EndingKind.UNREACHABLE:
+            return Verdict(ExecutionStatus.FAILED, FailureReason.AGENT_UNREACHABLE, ending.detail)
         case EndingKind.SANDBOX_ENDED:
             return _sandbox_ended(attempt, attempt.container_end or ContainerEnd())
         case _:
@@ -130,7 +132,9 @@ def usage(attempt: Attempt) -> ResourceUsage:
     reply, measured = attempt.reply, attempt.measurement
     written = reply.stdout_bytes + reply.stderr_bytes
     seen = ResourceUsage(
-        execution_time_seconds=reply.wall_seconds, output_bytes=max(reply.output_bytes, written)
+        execution_time_seconds=reply.wall_seconds,
+        provider_wait_seconds=reply.provider_wait_seconds,
+        output_bytes=max(reply.output_bytes, written),
     )
     if measured is None:
         return seen

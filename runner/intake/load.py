@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from runner.domain import AgentEndpoint, BenchmarkSubmission
 from runner.domain.text import one_line
@@ -45,21 +46,45 @@ def load_submission(
     command: Sequence[str] = (),
     port: int | None = None,
 ) -> BenchmarkSubmission:
-    """The submission in the directory `target`, or the function `path/agent.py:function`.
+    """The submission in the directory `target`, the function `path/agent.py:function`, or a URL.
 
     Nothing of the submission is imported or run. The keywords replace what a container's
     manifest says. Raises InvalidSubmission.
     """
+    submission = read_submission(target, interface=interface, command=command, port=port)
+    check_source(submission)
+    return submission
+
+
+def read_submission(
+    target: str,
+    *,
+    interface: str | None = None,
+    command: Sequence[str] = (),
+    port: int | None = None,
+) -> BenchmarkSubmission:
+    """As `load_submission`, but what the manifest points at is not looked at: see `check_source`."""
     overrides = _overrides(interface, command, port)
-    if target.startswith(("http://", "https://", "grpc://")):
-        raise InvalidSubmission(
-            f"{one_line(target)}: agents behind a URL cannot be run yet",
-            remedy="give a directory, path/agent.py:function, or --image REF",
-        )
+    if "://" in target:
+        return _url_submission(target, overrides)
     path, colon, function = target.rpartition(":")
     if colon and path.endswith(".py"):
         return _function_submission(Path(path), function, overrides)
     return _directory_submission(Path(target), overrides)
+
+
+def check_source(submission: BenchmarkSubmission) -> None:
+    """What the endpoint points at is there, inside its directory; raises InvalidSubmission."""
+    endpoint = submission.agent_endpoint
+    source = endpoint.source
+    if source is None:
+        return
+    with reading(source):
+        if endpoint.module_path and endpoint.function_name:
+            check_function(source, endpoint.module_path, endpoint.function_name)
+        for field, name in (("archive", endpoint.archive), ("dockerfile", endpoint.dockerfile)):
+            if name:
+                check_file(source, name, field)
 
 
 def image_submission(
@@ -127,7 +152,6 @@ def _directory_submission(directory: Path, overrides: Overrides) -> BenchmarkSub
         manifest_path = _manifest_in(directory)
         manifest = read_manifest(manifest_path)
         source = manifest_path.parent.resolve()
-        _check_source(source, manifest)
     return _submission(manifest, source, overrides)
 
 
@@ -156,21 +180,12 @@ def _hint_for_a_file(path: Path) -> str:
     return f"give the directory that holds {MANIFEST_NAME}, or --image REF for an image"
 
 
-def _check_source(source: Path, manifest: Manifest) -> None:
-    """What the manifest points at is there, inside the directory."""
-    endpoint = manifest.agent_endpoint
-    if endpoint.module_path and endpoint.function_name:
-        check_function(source, endpoint.module_path, endpoint.function_name)
-    for field, name in (("archive", endpoint.archive), ("dockerfile", endpoint.dockerfile)):
-        if name:
-            check_file(source, name, field)
-
-
 def _submission(manifest: Manifest, source: Path, overrides: Overrides) -> BenchmarkSubmission:
     given = manifest.agent_endpoint
     is_container = given.endpoint_type == "container"
     endpoint = AgentEndpoint(
-        **given.model_dump(exclude={"interface", "port", "command"}),
+        **given.model_dump(exclude={"interface", "port", "command", "auth_header"}),
+        **({"auth_header": given.auth_header} if given.auth_header else {}),
         source=source,
         interface=given.interface or ("stdio" if is_container else None),
         command=tuple(given.command),
@@ -179,6 +194,33 @@ def _submission(manifest: Manifest, source: Path, overrides: Overrides) -> Bench
     return BenchmarkSubmission(
         **manifest.model_dump(exclude={"agent_endpoint", "categories"}),
         categories=tuple(manifest.categories),
+        agent_endpoint=_overridden(endpoint, overrides),
+    )
+
+
+# -- a URL ---------------------------------------------------------------------------------------
+
+
+def _url_submission(url: str, overrides: Overrides) -> BenchmarkSubmission:
+    shown = one_line(url, 120)
+    scheme, _, rest = url.partition("://")
+    if scheme in ("grpc", "grpcs"):
+        raise InvalidSubmission(
+            f"{shown}: gRPC agents cannot be run yet",
+            remedy="give it an HTTP interface: POST {prompt, config}, answered by {output}",
+        )
+    if scheme not in ("http", "https") or not rest or not url.isprintable() or " " in url:
+        raise InvalidSubmission(
+            f"{shown} is not a URL of an agent", remedy="write https://HOST/PATH"
+        )
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    endpoint = AgentEndpoint(endpoint_type="http", url=url)
+    return BenchmarkSubmission(
+        agent_name=host[:100] or "agent",
+        agent_version=SHORTCUT_VERSION,
         agent_endpoint=_overridden(endpoint, overrides),
     )
 
@@ -200,7 +242,7 @@ def _function_submission(path: Path, function: str, overrides: Overrides) -> Ben
 
 
 def _source_of(path: Path, function: str) -> Path:
-    """The directory of a file that has that function; raises InvalidSubmission and OSError."""
+    """The directory of that file; raises InvalidSubmission and OSError."""
     shown = one_line(str(path))
     if not path.is_file():
         raise InvalidSubmission(f"{shown} does not exist", remedy="check the path before the colon")
@@ -211,6 +253,4 @@ def _source_of(path: Path, function: str) -> Path:
     for field, name in (("module", path.stem), ("function", function)):
         if problem := identifier_problem(name):
             raise InvalidSubmission(f"{shown}: the {field} name {problem}", remedy="rename it")
-    source = path.parent.resolve()
-    check_function(source, path.stem, function)
-    return source
+    return path.parent.resolve()

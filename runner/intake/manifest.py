@@ -8,12 +8,22 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runner.domain import BenchmarkCategory
 from runner.domain.text import one_line
 from runner.errors import InvalidSubmission
+from runner.intake.headers import name_problem, names_problem, value_problem
 from runner.intake.names import identifier_problem, module_problem
 
 MANIFEST_NAME = "submission.toml"
@@ -50,6 +60,12 @@ def _module(name: str) -> str:
     return name
 
 
+def _header(name: str) -> str:
+    if problem := name_problem(name):
+        raise PydanticCustomError("name", "{problem}", {"problem": problem})
+    return name
+
+
 Line = Annotated[str, Field(max_length=254), AfterValidator(_printable)]
 InsidePath = Annotated[Line, AfterValidator(_inside)]
 Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
@@ -77,6 +93,19 @@ class EndpointTable(_Table):
     url: Annotated[Line, Field(pattern=r"^(https?|grpcs?)://\S+$")] | None = None
     auth_type: Literal["none", "bearer", "api_key"] = "none"
     auth_env: Annotated[Line, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    auth_header: Annotated[str, AfterValidator(_header)] | None = None
+    headers: dict[str, SecretStr] = Field(default={}, max_length=100)
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        problems = [names_problem(headers)]
+        for name, value in headers.items():
+            problem = value_problem(value.get_secret_value())
+            problems.append(f"{one_line(name, 60)} {problem}" if problem else "")
+        if found := "; ".join(filter(None, problems)):
+            raise PydanticCustomError("headers", "{problem}", {"problem": found})
+        return headers
 
     @model_validator(mode="after")
     def _fields_fit_the_type(self) -> EndpointTable:
@@ -107,7 +136,7 @@ class EndpointTable(_Table):
         ]
 
 
-_REMOTE = {"url", "auth_type", "auth_env"}
+_REMOTE = {"url", "auth_type", "auth_env", "auth_header", "headers"}
 _FIELDS_OF = {
     "local": {"module_path", "function_name"},
     "container": {"image", "archive", "dockerfile", "interface", "command", "port"},

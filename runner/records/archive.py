@@ -12,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from runner.domain.execution import BenchmarkExecution, ExecutionStatus, TaskExecution
 from runner.domain.run import EventKind, LoadedRun, RecordedAttempt, RunEvent, RunSummary
-from runner.errors import UsageError
+from runner.domain.submission import BenchmarkSubmission
+from runner.errors import StorageFailed, UsageError
 from runner.records import layout
+from runner.records.attempts import directories
 from runner.records.run_directory import RunLock
 
 N = TypeVar("N", bound=BaseModel)
@@ -58,9 +60,9 @@ def load_attempts(run: Path, task_id: str | None = None) -> list[RecordedAttempt
     """The attempts of a run, or of one of its tasks, by task, repeat and attempt."""
     found = [
         (task.name, *numbers, path)
-        for task in _directories(run / layout.TASKS)
+        for task in directories(run / layout.TASKS)
         if task_id in (None, task.name)
-        for path in _directories(task)
+        for path in directories(task)
         if (numbers := layout.parse_attempt(path.name)) is not None
     ]
     return [_attempt(*each) for each in sorted(found)]
@@ -95,6 +97,16 @@ def find_attempt(
     return fitting[-1]
 
 
+def load_run_submission(run: Path) -> BenchmarkSubmission:
+    """What a run evaluates, without its credentials; raises StorageFailed."""
+    notes: list[str] = []
+    submission = _read(run / layout.SUBMISSION, BenchmarkSubmission, notes)
+    if submission is None:
+        note = "; ".join(notes) or f"{run / layout.SUBMISSION} is missing"
+        raise StorageFailed(note, remedy="start a new run; this one cannot be gone on with")
+    return submission
+
+
 # -- one run -------------------------------------------------------------------------------------
 
 
@@ -110,11 +122,12 @@ def _read_run(path: Path) -> tuple[BenchmarkExecution | None, RunLock | None, li
 def _summary(
     path: Path, execution: BenchmarkExecution | None, lock: RunLock | None, notes: list[str]
 ) -> RunSummary:
-    if execution is not None:
+    running = is_running(path)
+    if execution is not None and not running:
         return _finished(path, execution, lock, notes)
-    running = _is_running(path)
     if not running:
-        notes = [*notes, "not finished: its runner ended before the run did"]
+        resume = f"`agenttrace resume {path.name}` goes on with it"
+        notes = [*notes, f"not finished: its runner ended before the run did; {resume}"]
     return _unfinished(path, lock, running=running, notes=notes)
 
 
@@ -164,7 +177,7 @@ def _planned(lock: RunLock | None) -> int:
     return len(lock.task_order) * lock.repeats if lock else 0
 
 
-def _is_running(run: Path) -> bool:
+def is_running(run: Path) -> bool:
     """Whether a runner holds the event log; see `RunDirectory`."""
     try:
         handle = os.open(run / layout.EVENTS, os.O_RDONLY | os.O_CLOEXEC)
@@ -226,17 +239,4 @@ def _read(path: Path, noun: type[N], notes: list[str]) -> N | None:
 
 
 def _run_paths(root: Path) -> list[Path]:
-    return [path for path in _directories(root) if layout.is_safe_name(path.name)]
-
-
-def _directories(path: Path) -> list[Path]:
-    """Its subdirectories by name, links and what is being staged left out."""
-    try:
-        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-    except OSError:
-        return []
-    return [
-        Path(entry.path)
-        for entry in entries
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-    ]
+    return [path for path in directories(root) if layout.is_safe_name(path.name)]

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from pydantic import Field
 from runner.domain import BenchmarkExecution, BenchmarkSubmission, Reply, RunEvent, RunPlan
 from runner.domain.base import Noun
 from runner.domain.execution import TaskExecution
-from runner.domain.limits import Limits
+from runner.domain.limits import LimitOverrides, Limits
 from runner.domain.trace import trace_id_of
-from runner.errors import StorageFailed
+from runner.errors import LeaseLost, StorageFailed, UsageError
 from runner.records import layout
+from runner.records.attempts import attempts_at, final_executions
 from runner.records.durable import (
     json_bytes,
     model_bytes,
@@ -43,6 +45,9 @@ class LockedTask(Noun):
     task_id: str
     version: str
     category: str
+    limits: LimitOverrides = LimitOverrides()
+    """The task's own and the command line's, together."""
+    token_budget: int | None = None
 
 
 class RunLock(Noun):
@@ -56,9 +61,12 @@ class RunLock(Noun):
     suite_name: str
     suite_version: str
     suite_digest: str
-    image_id: str
-    image_reference: str
-    content_digest: str
+    suite_source: str = ""
+    """The name or directory that it is found by."""
+    image_id: str = ""
+    """Empty where the agent is behind a URL."""
+    image_reference: str = ""
+    content_digest: str = ""
     seed: int
     repeats: int
     parallelism: int
@@ -81,6 +89,8 @@ class RunDirectory:
         self._staging = self.path / layout.STAGING
         self._events: int | None = None
         self._finished = False
+        self._numbers: dict[tuple[str, int], int] = {}
+        self._numbering = threading.Lock()
 
     def begin(self, plan: RunPlan) -> Path:
         """Makes the run's directory and writes what was asked; raises StorageFailed."""
@@ -94,6 +104,56 @@ class RunDirectory:
                 shutil.rmtree(self.path, ignore_errors=True)
                 raise
         return self.path
+
+    def resume(self) -> RunLock:
+        """Opens a run that an earlier runner left; raises UsageError while one is at it."""
+        with storing(self.path):
+            try:
+                self._open_events()
+            except BlockingIOError:
+                raise UsageError(
+                    f"run {self.path.name} is under way",
+                    remedy=f"`agenttrace runs watch {self.path.name}` follows it",
+                ) from None
+            self._clear_staging()
+        return self._lock
+
+    def take_over(self) -> RunLock:
+        """The same for a runner that may still live, but has lost the right to this run.
+
+        It keeps its lock, of a file that has no name any more: what it writes there is lost, and
+        it may not `finish`.
+        """
+        with storing(self.path):
+            events, aside = self.path / layout.EVENTS, self.path / f".{layout.EVENTS}.new"
+            aside.write_bytes(events.read_bytes() if events.exists() else b"")
+            aside.rename(events)
+            self._open_events()
+            self._clear_staging()
+        return self._lock
+
+    def _clear_staging(self) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.mkdir(exist_ok=True)
+
+    def begin_attempt(self, task_id: str, repeat: int) -> int:
+        """See ports.Evidence."""
+        with self._numbering:
+            number = 1 + self._numbers.get((task_id, repeat), self._last_kept(task_id, repeat))
+            self._numbers[task_id, repeat] = number
+            return number
+
+    def _last_kept(self, task_id: str, repeat: int) -> int:
+        numbers = (attempt for which, attempt in attempts_at(self.path, task_id) if which == repeat)
+        return max(numbers, default=0)
+
+    def judged(self) -> frozenset[tuple[str, int]]:
+        """See ports.Evidence."""
+        return frozenset((e.task_id, e.repeat) for e in self.finals() if e.has_verdict)
+
+    def finals(self) -> list[TaskExecution]:
+        """See ports.Evidence; an attempt whose record is damaged counts as not made."""
+        return final_executions(self.path)
 
     def staging(self) -> Path:
         """A new empty directory for the artifacts of an attempt; raises StorageFailed."""
@@ -127,11 +187,14 @@ class RunDirectory:
                 self.close()
 
     def finish(self, execution: BenchmarkExecution) -> None:
-        """Writes the run's own execution.json; raises StorageFailed."""
+        """Writes the run's own execution.json; raises LeaseLost, StorageFailed."""
         self._finished = True
         try:
             with storing(self.path / layout.EXECUTION):
-                os.fsync(self._open_events())
+                events = self._open_events()
+                if not os.fstat(events).st_nlink:
+                    raise LeaseLost(f"run {self.path.name} was taken over by another runner")
+                os.fsync(events)
                 data = model_bytes(execution, indent=2)
                 replace_synced(self.path / layout.EXECUTION, data)
         finally:
@@ -175,19 +238,24 @@ class RunDirectory:
         sync_directory(target.parent)
         return target
 
-    @cached_property
+    @property
     def _agent(self) -> TracedAgent:
         """Whose run it is: from the lock, so that a run can also be gone on with."""
+        return TracedAgent(
+            name=self._lock.agent_name,
+            version=self._lock.agent_version,
+            runner_version=runner_version(),
+        )
+
+    @cached_property
+    def _lock(self) -> RunLock:
         path = self.path / layout.LOCK
         try:
-            lock = RunLock.model_validate_json(path.read_bytes())
+            return RunLock.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise StorageFailed(
                 f"{path} is damaged", remedy="start a new run; this one cannot be gone on with"
             ) from error
-        return TracedAgent(
-            name=lock.agent_name, version=lock.agent_version, runner_version=runner_version()
-        )
 
     def _open_events(self) -> int:
         """The event log, locked; raises OSError."""
@@ -255,14 +323,21 @@ def _config(plan: RunPlan) -> dict[str, Any]:
         "limits": plan.limits.model_dump(mode="json"),
         "repeats": plan.repeats,
         "parallelism": plan.parallelism,
-        "interface": plan.image.interface.model_dump(mode="json"),
+        "interface": plan.image.interface.model_dump(mode="json") if plan.image else None,
     }
 
 
 def _lock(plan: RunPlan) -> RunLock:
     """Names of tasks and digests alone: neither prompts nor answer keys are copied into a run."""
     order = (
-        LockedTask(task_id=t.task_id, version=t.version, category=t.category) for t in plan.tasks
+        LockedTask(
+            task_id=task.task_id,
+            version=task.version,
+            category=task.category,
+            limits=task.limits,
+            token_budget=task.token_budget,
+        )
+        for task in plan.tasks
     )
     return RunLock(
         run_id=plan.run_id,
@@ -273,9 +348,10 @@ def _lock(plan: RunPlan) -> RunLock:
         suite_name=plan.suite.name,
         suite_version=plan.suite.version,
         suite_digest=plan.suite.digest,
-        image_id=plan.image.image_id,
-        image_reference=plan.image.reference,
-        content_digest=plan.image.content_digest,
+        suite_source=plan.suite_source,
+        image_id=plan.image.image_id if plan.image else "",
+        image_reference=plan.image.reference if plan.image else "",
+        content_digest=plan.image.content_digest if plan.image else "",
         seed=plan.seed,
         repeats=plan.repeats,
         parallelism=plan.parallelism,

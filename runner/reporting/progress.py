@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, TextIO
 
@@ -14,16 +15,24 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from runner.domain import EventKind, ExecutionStatus, FailureReason, RunEvent
+from runner.domain import EventKind, RunEvent
+from runner.domain.progress import ProgressFold, attempted, name_of, task_end
 from runner.reporting.console import console_for, inert, score_cell, task_cell
 from runner.reporting.escape import escape, shorten
 
 _FRAMES_PER_SECOND = 8
 _TASKS_SHOWN = 8
-_REASON_CHARACTERS = 120
-
-Attempted = tuple[str, int]
-"""A task and which repeat of it."""
+_SAID_BELOW = frozenset(
+    {
+        EventKind.SUBMITTED,
+        EventKind.CLAIMED,
+        EventKind.RUN_RESUMED,
+        EventKind.RUN_POSTPONED,
+        EventKind.TASK_RETRIED,
+        EventKind.RUN_DRAINING,
+    }
+)
+"""What the bar and the list of tasks do not say themselves."""
 
 
 class Progress(Protocol):
@@ -87,14 +96,14 @@ class PlainProgress(QuietProgress):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tally = Tally()
+        self._fold = ProgressFold()
         self._lock = threading.Lock()
 
     def notify(self, event: RunEvent) -> None:
         """Writes the event's line."""
         with self._lock:
-            self._tally.count(event)
-            self._write(_line(event, self._tally))
+            self._fold.add(event)
+            self._write(self._fold.message)
 
     def say(self, line: str) -> None:
         """Writes the line."""
@@ -112,13 +121,16 @@ class PlainProgress(QuietProgress):
 class LiveProgress(QuietProgress):
     """A bar, the tasks that run and for how long, and what has ended last."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self, console: Console, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._console = console
-        self._tally = Tally()
+        self._clock = clock
+        self._fold = ProgressFold()
         self._lock = threading.Lock()
         self._message = Text()
         self._last = Text()
-        self._started = time.monotonic()
+        self._opened = clock()
         self._spinner = Spinner("line" if console.options.ascii_only else "dots", style="cyan")
         self._live = Live(
             console=console,
@@ -144,16 +156,13 @@ class LiveProgress(QuietProgress):
     def notify(self, event: RunEvent) -> None:
         """Takes the event up; the next frame shows it."""
         with self._lock:
-            self._tally.count(event)
-            match event.kind:
-                case EventKind.TASK_FINISHED:
-                    self._last = _ended_line(event, self._console)
-                case EventKind.TASK_RETRIED | EventKind.RUN_DRAINING:
-                    self._message = inert(_line(event, self._tally), "yellow")
-                case EventKind.RUN_STARTED:
-                    self._message = Text()
-                case _:
-                    pass
+            self._fold.add(event)
+            if event.kind is EventKind.TASK_FINISHED:
+                self._last = _ended_line(event, self._console)
+            elif event.kind is EventKind.RUN_STARTED:
+                self._message = Text()
+            elif event.kind in _SAID_BELOW:
+                self._message = inert(self._fold.message, "yellow")
 
     def say(self, line: str) -> None:
         """Shows the line in place of the last one said."""
@@ -167,124 +176,53 @@ class LiveProgress(QuietProgress):
             return Group(*parts)
 
     def _bar(self) -> Table:
-        tally = self._tally
-        grid = Table.grid(padding=(0, 1))
-        elapsed = Text(_clock(time.monotonic() - self._started), style="dim")
-        done = Text(f"{tally.ended}/{tally.total or '?'}")
-        bar = ProgressBar(total=tally.total or None, completed=tally.ended, width=30)
-        grid.add_row(self._spinner, bar, done, Text("tasks"), elapsed)
+        fold, grid = self._fold, Table.grid(padding=(0, 1))
+        done = Text(f"{fold.ended}/{fold.announced or '?'}")
+        bar = ProgressBar(total=fold.announced or None, completed=fold.ended, width=30)
+        grid.add_row(self._spinner, bar, done, Text("tasks"), Text(self._times(), style="dim"))
         return grid
 
+    def _times(self) -> str:
+        now, end = self._clock(), self._fold.estimated_completion
+        elapsed = clock_cell((now - self._begun()).total_seconds())
+        return (
+            f"{elapsed}, about {clock_cell((end - now).total_seconds())} left" if end else elapsed
+        )
+
+    def _begun(self) -> datetime:
+        """Of the run, or of the display where that began before: images are built first."""
+        return min(self._opened, self._fold.started_at or self._opened)
+
     def _running(self) -> list[Table | Text]:
-        now = time.monotonic()
-        running = list(self._tally.running.items())
+        now = self._clock()
+        running = list(self._fold.running.items())
         rows: list[Table | Text] = [
-            Text.assemble("  ", (_clock(now - since), "dim"), "  ", escape(_name(*attempted)))
-            for attempted, since in running[:_TASKS_SHOWN]
+            Text.assemble("  ", (_since(since, now), "dim"), "  ", escape(name_of(which)))
+            for which, since in running[:_TASKS_SHOWN]
         ]
         hidden = len(running) - _TASKS_SHOWN
         return [*rows, Text(f"  and {hidden} more", style="dim")] if hidden > 0 else rows
 
 
-class Tally:
-    """How far a run is, by its events; which may be missing, doubled or late."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.running: dict[Attempted, float] = {}
-        self._ended: set[Attempted] = set()
-
-    @property
-    def ended(self) -> int:
-        """Tasks that have ended, each repeat for itself."""
-        return len(self._ended)
-
-    def count(self, event: RunEvent) -> None:
-        """Takes one event into account."""
-        attempted = (event.task_id or "", event.repeat or 1)
-        match event.kind:
-            case EventKind.RUN_STARTED:
-                total = event.data.get("total")
-                self.total = total if isinstance(total, int) else 0
-            case EventKind.TASK_STARTED:
-                self.running[attempted] = time.monotonic()
-            case EventKind.TASK_RETRIED:
-                self.running.pop(attempted, None)
-            case EventKind.TASK_FINISHED:
-                self.running.pop(attempted, None)
-                self._ended.add(attempted)
-            case EventKind.RUN_FINISHED:
-                self.running.clear()
-            case EventKind.RUN_DRAINING:
-                pass
-
-
 # -- words ---------------------------------------------------------------------------------------
 
 
-def _line(event: RunEvent, tally: Tally) -> str:
-    name = _name(event.task_id or "", event.repeat or 1)
-    match event.kind:
-        case EventKind.RUN_STARTED:
-            return f"run {event.run_id}: {tally.total or '?'} tasks"
-        case EventKind.TASK_STARTED:
-            return f"{name}: started"
-        case EventKind.TASK_RETRIED:
-            reason = shorten(str(event.data.get("reason", "")), _REASON_CHARACTERS)
-            return f"{name}: tried again, for a reason of ours: {reason}"
-        case EventKind.TASK_FINISHED:
-            return f"[{tally.ended}/{tally.total or '?'}] {name}: {_verdict(event)}"
-        case EventKind.RUN_DRAINING:
-            return "stopping: what runs may finish; interrupt again to stop it now"
-        case EventKind.RUN_FINISHED:
-            return f"run {event.run_id}: {_word(event)}"
-
-
-def _name(task_id: str, repeat: int) -> str:
-    return f"{task_id} #{repeat}" if repeat > 1 else task_id
-
-
-def _verdict(event: RunEvent) -> str:
-    words = [_word(event)]
-    score, seconds = _number(event, "score"), _number(event, "seconds")
-    words += [f"score {score:.1f}"] if score is not None else []
-    words += [f"{seconds:.2f} s"] if seconds is not None else []
-    return ", ".join(words)
-
-
 def _ended_line(event: RunEvent, console: Console) -> Text:
-    status, seconds = _status(event), _number(event, "seconds")
+    end = task_end(event)
     return Text.assemble(
-        task_cell(status, _reason(event), _number(event, "score"), console)
-        if status
-        else Text(_word(event)),
-        f"  {escape(_name(event.task_id or '', event.repeat or 1))}  ",
-        score_cell(_number(event, "score")),
-        "" if seconds is None else f"  {seconds:.2f} s",
+        task_cell(end.status, end.reason, end.score, console) if end.status else Text(end.word),
+        f"  {escape(name_of(attempted(event)))}  ",
+        score_cell(end.score),
+        "" if end.seconds is None else f"  {end.seconds:.2f} s",
     )
 
 
-def _word(event: RunEvent) -> str:
-    ending = _reason(event) or _status(event)
-    return ending.value if ending else "ended"
+def _since(since: datetime, now: datetime) -> str:
+    return clock_cell((now - since).total_seconds())
 
 
-def _status(event: RunEvent) -> ExecutionStatus | None:
-    given = event.data.get("status")
-    return ExecutionStatus(given) if given in tuple(ExecutionStatus) else None
-
-
-def _reason(event: RunEvent) -> FailureReason | None:
-    given = event.data.get("failure_reason")
-    return FailureReason(given) if given in tuple(FailureReason) else None
-
-
-def _number(event: RunEvent, name: str) -> float | None:
-    given = event.data.get(name)
-    return float(given) if isinstance(given, int | float) else None
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
+def clock_cell(seconds: float) -> str:
+    """`1:05`, `2:00:00`."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

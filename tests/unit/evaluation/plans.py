@@ -22,9 +22,10 @@ from runner.domain import (
     Score,
     Suite,
 )
-from runner.evaluation import Admission, Executor, RetryPolicy, StopSignal
+from runner.evaluation import Admission, Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.admission import HostCapacity
-from runner.ports import Evidence, Sandbox
+from runner.evaluation.unguarded import AlwaysOpen
+from runner.ports import Evidence, Gate, Sandbox
 from runner.testing import FAKE_IMAGE, FakeAgent, FakeSandbox, FakeTransport
 
 GIB = 1024**3
@@ -83,6 +84,7 @@ def executor(
     retry: RetryPolicy | None = None,
     given: RunPlan | None = None,
     cpus: float = 64,
+    gate: Gate | None = None,
 ) -> Executor:
     capacity = HostCapacity(
         cpus=cpus,
@@ -92,14 +94,17 @@ def executor(
     )
     return Executor(
         plan=given or plan(),
-        sandbox=sandbox or FakeSandbox(),
-        transport=FakeTransport(agent),
+        agent=SandboxedAgent(
+            image=FAKE_IMAGE, sandbox=sandbox or FakeSandbox(), transport=FakeTransport(agent)
+        ),
         scorer=EqualScorer(),
         evidence=evidence,
         admission=Admission(capacity),
+        gate=gate or AlwaysOpen(),
         retry=retry or RetryPolicy(delays_seconds=()),
         notify=notify,
         stop=stop or StopSignal(),
+        judged=evidence.judged(),
     )
 
 

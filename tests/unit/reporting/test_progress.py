@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from runner.domain import EventKind, RunEvent
 from runner.reporting import LiveProgress, PlainProgress, QuietProgress, progress_for
-from tests.unit.records.nouns import event
+from tests.unit.records.nouns import STARTED, event
 
 HOSTILE = "\x1b[2J[red]x[/red]"
 
@@ -23,17 +24,23 @@ def a_run() -> list[RunEvent]:
     first: dict[str, Any] = {"task_id": "t1", "repeat": 1, "attempt": 1}
     second: dict[str, Any] = {"task_id": "t2", "repeat": 2, "attempt": 1}
     ended = {"status": "timeout", "failure_reason": "agent_timeout", "score": 0.0, "seconds": 1.5}
-    return [
+    again = first | {"attempt": 2}
+    events = [
         event(EventKind.RUN_STARTED, data={"total": 2}),
         event(EventKind.TASK_STARTED, **first),
         event(EventKind.TASK_RETRIED, **first, data={"reason": HOSTILE}),
-        event(EventKind.TASK_STARTED, **first),
-        event(EventKind.TASK_FINISHED, **first, data={"status": "completed", "score": 100.0}),
+        event(EventKind.TASK_STARTED, **again),
+        event(EventKind.TASK_FINISHED, **again, data={"status": "completed", "score": 100.0}),
         event(EventKind.TASK_STARTED, **second),
         event(EventKind.RUN_DRAINING),
         event(EventKind.TASK_FINISHED, **second, data=ended),
         event(EventKind.RUN_FINISHED, data={"status": "cancelled"}),
     ]
+    return [each.model_copy(update={"at": at(number)}) for number, each in enumerate(events)]
+
+
+def at(seconds: float) -> datetime:
+    return STARTED + timedelta(seconds=seconds)
 
 
 def test_plain_lines() -> None:
@@ -46,7 +53,7 @@ def test_plain_lines() -> None:
         "building \\x1b[2J[red]x[/red]",
         "run 20261122-103800-1f2e3d: 2 tasks",
         "t1: started",
-        "t1: tried again, for a reason of ours: \\x1b[2J[red]x[/red]",
+        "t1: tried again: \\x1b[2J[red]x[/red]",
         "t1: started",
         "[1/2] t1: completed, score 100.0",
         "t2 #2: started",
@@ -63,9 +70,9 @@ def test_a_closed_stream_does_not_stop_a_run() -> None:
     progress.notify(a_run()[0])
 
 
-def live() -> tuple[LiveProgress, Console]:
+def live(now: float = 4) -> tuple[LiveProgress, Console]:
     console = Console(file=Terminal(), width=80, force_terminal=True, color_system=None)
-    return LiveProgress(console), console
+    return LiveProgress(console, clock=lambda: at(now)), console
 
 
 def frame(progress: LiveProgress, console: Console) -> str:
@@ -81,7 +88,8 @@ def test_the_live_display_follows_the_run() -> None:
         progress.notify(each)
     text = frame(progress, console)
     assert "0/2 tasks" in text
-    assert "0:00  t1" in text
+    assert "0:01  t1" in text
+    assert "tasks 0:04" in text, "it began before the display did"
     assert "\\x1b[2J[red]x[/red]" in text
     for each in events[4:6]:
         progress.notify(each)
@@ -93,6 +101,44 @@ def test_the_live_display_follows_the_run() -> None:
         progress.notify(each)
     assert "2/2 tasks" in frame(progress, console)
     assert "◷ agent_timeout  t2 #2  0.0  1.50 s" in frame(progress, console)
+
+
+def test_a_run_that_waits_and_goes_on() -> None:
+    until = {"until": "2026-11-22T12:30:05+00:00", "reason": f"endpoint https://x {HOSTILE}"}
+    events = [
+        event(EventKind.SUBMITTED),
+        event(EventKind.CLAIMED, data={"worker": f"w1{HOSTILE}", "token": 1}),
+        event(EventKind.RUN_POSTPONED, data=until),
+        event(EventKind.RUN_RESUMED, data={"total": 51, "finished": 12}),
+    ]
+    said = [
+        "run 20261122-103800-1f2e3d: waits in the queue",
+        "run 20261122-103800-1f2e3d: a worker has it (w1\\x1b[2J[red]x[/red])",
+        "run 20261122-103800-1f2e3d waits until 12:30:05 UTC: "
+        "endpoint https://x \\x1b[2J[red]x[/red]",
+        "run 20261122-103800-1f2e3d goes on: 12 of 51 tasks were judged before",
+    ]
+    stream = io.StringIO()
+    plain = PlainProgress(stream)
+    progress, _ = live()
+    console = Console(file=Terminal(), width=120, force_terminal=True, color_system=None)
+    for each, line in zip(events, said, strict=True):
+        plain.notify(each)
+        progress.notify(each)
+        assert line in frame(progress, console)
+    assert stream.getvalue().splitlines() == said
+    assert "12/51 tasks" in frame(progress, console)
+
+
+def test_how_long_it_will_take() -> None:
+    progress, console = live(now=14)
+    for each in (
+        event(EventKind.RUN_STARTED, data={"total": 3}),
+        event(EventKind.TASK_STARTED, task_id="t1"),
+        event(EventKind.TASK_FINISHED, task_id="t1", at=at(10)),
+    ):
+        progress.notify(each)
+    assert "1/3 tasks 0:14, about 0:16 left" in frame(progress, console)
 
 
 def test_many_running_tasks_do_not_fill_the_screen() -> None:

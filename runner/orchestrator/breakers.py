@@ -1,0 +1,113 @@
+"""Circuit breakers that all workers share, and the gate that one puts in front of attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from runner.domain import Breaker, BreakerPolicy, BreakerStatus, Permission
+from runner.domain.breaker import AS_NEW, allow, failed, retry_at, succeeded
+from runner.domain.text import one_line
+from runner.errors import Postponed
+from runner.ports import Breakers, BreakerStore
+
+T = TypeVar("T")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MemoryBreakerStore:
+    """Implements ports.BreakerStore for one process, which needs no database."""
+
+    def __init__(self) -> None:
+        self._breakers: dict[str, Breaker] = {}
+        self._lock = threading.Lock()
+
+    def update(self, name: str, step: Callable[[Breaker], tuple[Breaker, T]]) -> T:
+        """See ports.BreakerStore."""
+        with self._lock:
+            breaker, told = step(self._breakers.get(name, AS_NEW))
+            self._breakers[name] = breaker
+            return told
+
+    def all(self) -> dict[str, Breaker]:
+        """See ports.BreakerStore."""
+        with self._lock:
+            known = sorted(self._breakers.items())
+        return {name: breaker for name, breaker in known if breaker != AS_NEW}
+
+
+class SharedBreakers:
+    """Implements ports.Breakers; what is known of them is in the store alone."""
+
+    def __init__(
+        self,
+        store: BreakerStore,
+        policy: BreakerPolicy,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._now = now
+
+    def allow(self, name: str) -> Permission:
+        """See ports.Breakers."""
+        now = self._now()  # once: a store may take the step again
+        return self._store.update(name, lambda breaker: allow(breaker, self._policy, now))
+
+    def succeeded(self, name: str) -> None:
+        """See ports.Breakers."""
+        now = self._now()
+        self._store.update(name, lambda breaker: (succeeded(breaker, self._policy, now), None))
+
+    def failed(self, name: str, reason: str) -> None:
+        """See ports.Breakers."""
+        now = self._now()
+        self._store.update(name, lambda breaker: (failed(breaker, self._policy, now, reason), None))
+
+    def statuses(self) -> tuple[BreakerStatus, ...]:
+        """See ports.Breakers."""
+        return tuple(
+            BreakerStatus(name=name, breaker=breaker, retry_at=retry_at(breaker, self._policy))
+            for name, breaker in self._store.all().items()
+        )
+
+
+class BreakerGate:
+    """Implements ports.Gate with one breaker.
+
+    Who is cancelled between `enter` and telling how it went may have been the one call let through:
+    BreakerPolicy.probe_seconds later it counts as lost.
+    """
+
+    def __init__(self, breakers: Breakers, name: str) -> None:
+        self._breakers = breakers
+        self._name = name
+
+    async def enter(self) -> None:
+        """See ports.Gate."""
+        permission = await asyncio.to_thread(self._breakers.allow, self._name)
+        if not permission.granted:
+            raise self._postponed(permission)
+
+    async def succeeded(self) -> None:
+        """See ports.Gate."""
+        await asyncio.to_thread(self._breakers.succeeded, self._name)
+
+    async def failed(self, reason: str) -> None:
+        """See ports.Gate."""
+        await asyncio.to_thread(self._breakers.failed, self._name, reason)
+
+    def _postponed(self, permission: Permission) -> Postponed:
+        until = permission.retry_at or _utc_now()
+        last = permission.reason or "no reason was given"
+        return Postponed(
+            f"the circuit breaker of {one_line(self._name)} is open; the last failure: {last}",
+            remedy=f"nothing needs to be done: it is tried again at {until:%Y-%m-%d %H:%M:%S %Z}",
+            until=until,
+        )
