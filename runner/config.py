@@ -128,7 +128,7 @@ class QueueSettings(Noun):
     """Jobs at once in one worker process."""
     poll_seconds: Seconds
     lease_seconds: Seconds
-    max_claims: int = Field(ge=1)
+    max_losses: int = Field(ge=1)
 
 
 class RemoteSettings(Noun):

@@ -109,6 +109,24 @@ class ByteChannel(Protocol):
         ...
 
 
+class HostClaims(Protocol):
+    """What attempts that run have claimed of a host, over all runners that use it."""
+
+    async def take(self, limits: Limits, since: float, fits: Callable[[int, float], bool]) -> bool:
+        """Claims the memory and CPUs of `limits` if they fit beside all that is claimed.
+
+        `fits` is pure, quick, and told the bytes of memory and the CPUs claimed so far. `since`:
+        when the attempt began to wait, by `time.monotonic`; False for one that came later than
+        another runner's that has waited for long. Claims nothing when cancelled. Raises
+        StorageFailed.
+        """
+        ...
+
+    def give_back(self, limits: Limits) -> None:
+        """Ends a claim; never raises, never waits."""
+        ...
+
+
 class Session(Protocol):
     """One live container with nothing of the agent's running in it yet."""
 
@@ -231,7 +249,9 @@ class Gate(Protocol):
     """Whether attempts may be made at present: the circuit breaker in front of an agent."""
 
     async def enter(self) -> None:
-        """Before each attempt; raises Postponed while it is closed to us."""
+        """Before each attempt; waits while another one shows whether the guarded party is well
+        again, and raises Postponed while it is to be left alone.
+        """
         ...
 
     async def succeeded(self) -> None:
@@ -240,6 +260,10 @@ class Gate(Protocol):
 
     async def failed(self, reason: str) -> None:
         """After an attempt that the guarded party failed; `reason` is one inert line."""
+        ...
+
+    async def withdrawn(self) -> None:
+        """After an attempt that was given up, and says nothing of the guarded party."""
         ...
 
 
@@ -475,12 +499,20 @@ class Breakers(Protocol):
         """Whether a call may be made; in half-open state the one who is allowed must tell."""
         ...
 
+    def look(self, name: str) -> Permission:
+        """Whether `allow` would grant a call now; nobody is allowed by it, nor has to tell."""
+        ...
+
     def succeeded(self, name: str) -> None:
         """A call went well."""
         ...
 
     def failed(self, name: str, reason: str) -> None:
         """A call failed, through no fault of an agent."""
+        ...
+
+    def withdrawn(self, name: str) -> None:
+        """A call that was allowed was given up."""
         ...
 
     def statuses(self) -> tuple[BreakerStatus, ...]:

@@ -1,25 +1,66 @@
-"""The only place that names concrete classes: settings in, a working runner out."""
+"""The only place that names concrete classes: settings in, a working runner out.
+
+Each name imports what it needs when it is asked for: a run on a laptop loads no database.
+"""
 
 from __future__ import annotations
 
-from runner.bootstrap.commands import cleanup, doctor, prepare_run, set_up
-from runner.bootstrap.planning import catalog
-from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
-from runner.bootstrap.running import run
-from runner.bootstrap.task_executor import TaskExecutor
-from runner.doctor import Check, DoctorReport
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.bootstrap.commands import doctor, prepare_run, set_up
+    from runner.bootstrap.maintenance import cleanup
+    from runner.bootstrap.orchestration import BenchmarkOrchestrator, drain, work
+    from runner.bootstrap.planning import catalog
+    from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
+    from runner.bootstrap.running import resume, run
+    from runner.bootstrap.submission_handler import SubmissionHandler
+    from runner.bootstrap.task_executor import TaskExecutor
+    from runner.doctor import Check, DoctorReport
+
+_HOMES = {
+    "BenchmarkOrchestrator": "runner.bootstrap.orchestration",
+    "Check": "runner.doctor",
+    "CleanupReport": "runner.bootstrap.request",
+    "DoctorReport": "runner.doctor",
+    "RunRequest": "runner.bootstrap.request",
+    "SetUpReport": "runner.bootstrap.request",
+    "SubmissionHandler": "runner.bootstrap.submission_handler",
+    "TaskExecutor": "runner.bootstrap.task_executor",
+    "catalog": "runner.bootstrap.planning",
+    "cleanup": "runner.bootstrap.maintenance",
+    "doctor": "runner.bootstrap.commands",
+    "drain": "runner.bootstrap.orchestration",
+    "prepare_run": "runner.bootstrap.commands",
+    "resume": "runner.bootstrap.running",
+    "run": "runner.bootstrap.running",
+    "set_up": "runner.bootstrap.commands",
+    "work": "runner.bootstrap.orchestration",
+}
 
 __all__ = [
+    "BenchmarkOrchestrator",
     "Check",
     "CleanupReport",
     "DoctorReport",
     "RunRequest",
     "SetUpReport",
+    "SubmissionHandler",
     "TaskExecutor",
     "catalog",
     "cleanup",
     "doctor",
+    "drain",
     "prepare_run",
+    "resume",
     "run",
     "set_up",
+    "work",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The commands that are not runs: set up, examine, plan, clean up."""
+"""The commands that are not runs: set up, examine, plan."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ import time
 from runner.assets import asset
 from runner.bootstrap.host import (
     base_image_running,
-    client_of,
     configured_engine,
     host_for,
-    journals_of,
     open_host,
 )
 from runner.bootstrap.planning import make_plan, submission_of
-from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
+from runner.bootstrap.request import RunRequest, SetUpReport
 from runner.bootstrap.running import interruptible
 from runner.config import Settings
 from runner.doctor import DoctorReport, EngineFacts, examine
 from runner.domain import RunPlan
 from runner.engine import EngineClient
 from runner.engine.install import ensure_engine
-from runner.errors import NotSetUp
-from runner.images.cleanup import Removed, remove_all, remove_superseded
-from runner.images.setup import find_set_up
 from runner.images.setup import set_up as make_set_up
 from runner.ports import Say
-from runner.sandbox.reaper import reap
 
 
 def set_up(settings: Settings, say: Say) -> SetUpReport:
@@ -93,30 +87,3 @@ def prepare_run(settings: Settings, request: RunRequest) -> RunPlan:
             return await interruptible(planning)
 
     return asyncio.run(prepare())
-
-
-def cleanup(settings: Settings, *, dry_run: bool, everything: bool) -> CleanupReport:
-    """Removes what killed runners left, and shims of other versions.
-
-    With `everything`, also all images of submissions and what `set_up` made.
-    """
-
-    async def clean() -> CleanupReport:
-        with client_of(settings) as client:
-            gone = await reap(client, journals_of(settings, client), dry_run=dry_run)
-            images = await _images_removed(settings, client, everything, dry_run)
-            return CleanupReport(removed=(*gone, *images.removed), kept=images.kept)
-
-    return asyncio.run(clean())
-
-
-async def _images_removed(
-    settings: Settings, client: EngineClient, everything: bool, dry_run: bool
-) -> Removed:
-    if everything:
-        return await remove_all(client, dry_run=dry_run)
-    try:
-        current = await find_set_up(client, base_reference=settings.images.base_reference)
-    except NotSetUp:
-        return Removed()
-    return await remove_superseded(client, current, dry_run=dry_run)

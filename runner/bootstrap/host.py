@@ -20,6 +20,7 @@ from runner.images.builder import SubmissionImages
 from runner.images.limits import BuildLimits
 from runner.images.setup import SetUp, find_set_up
 from runner.sandbox import DockerSandbox, SandboxPolicy
+from runner.sandbox.claims import SharedClaims
 from runner.sandbox.journal import Journal
 from runner.sandbox.reaper import reap
 from runner.transport import ShimTransport
@@ -34,11 +35,13 @@ class Host:
     set_up: SetUp
     sandbox: DockerSandbox
     transport: ShimTransport
+    claims: SharedClaims
+    """What all runners of this host have claimed of it."""
 
     @cached_property
     def admission(self) -> Admission:
         """One for all the runs of this process."""
-        return Admission(capacity_of(self))
+        return Admission(capacity_of(self), self.claims)
 
 
 @asynccontextmanager
@@ -48,13 +51,14 @@ async def open_host(settings: Settings) -> AsyncIterator[Host]:
         made = await find_set_up(client, base_reference=settings.images.base_reference)
         journals = journals_of(settings, client)
         await reap(client, journals)
-        with Journal(journals) as journal:
+        with Journal(journals) as journal, SharedClaims(journals / "claims") as claims:
             yield Host(
                 settings=settings,
                 client=client,
                 set_up=made,
                 sandbox=DockerSandbox(client, policy_of(settings, made), journal),
                 transport=ShimTransport(),
+                claims=claims,
             )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.domain import BenchmarkCategory, LimitOverrides
+from runner.domain.removal import Kept, Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +47,21 @@ class SetUpReport:
 class CleanupReport:
     """What was, or would be, removed."""
 
-    removed: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    """In the order in which they went, or would go."""
+    spared: tuple[Kept, ...] = ()
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(removal.name for removal in self.removals)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What was spared, and why, a line each."""
+        return tuple(f"{kept.name}: {kept.why}" for kept in self.spared)
+
+    @property
+    def bytes_freed(self) -> int:
+        """On the disk, as far as it was measured."""
+        return sum(removal.bytes_freed or 0 for removal in self.removals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -104,7 +105,7 @@ async def _executed(
     executor = executor_of(
         settings, host, plan, evidence=evidence, gate=gate, observers=observers, stop=stop
     )
-    with _signals(lambda: _on_signal(stop, plan, (evidence.event, *observers))):
+    with signals(lambda: _on_signal(stop, plan, (evidence.event, *observers))):
         execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
     if execution.status is ExecutionStatus.CANCELLED:
         raise Interrupted(
@@ -138,7 +139,7 @@ def _on_signal(stop: StopSignal, plan: RunPlan, observers: Sequence[Notify]) -> 
 async def interruptible(work: Awaitable[T]) -> T:
     """The value of `work`; Ctrl-C cancels it, and however often it comes, it cleans up first."""
     task = asyncio.ensure_future(work)
-    with _signals(lambda: task.cancelling() or task.cancel()):
+    with signals(lambda: task.cancelling() or task.cancel()):
         try:
             return await task
         except asyncio.CancelledError:
@@ -146,7 +147,7 @@ async def interruptible(work: Awaitable[T]) -> T:
 
 
 @contextmanager
-def _signals(handler: Callable[[], object]) -> Iterator[None]:
+def signals(handler: Callable[[], object]) -> Iterator[None]:
     """Within it, SIGINT and SIGTERM call `handler` in the event loop; then what they did before."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -222,4 +223,4 @@ def executor_of(
 def _agent_of(settings: Settings, host: Host | None, plan: RunPlan) -> Agent:
     if host and plan.image:
         return SandboxedAgent(image=plan.image, sandbox=host.sandbox, transport=host.transport)
-    return RemoteAgent(plan.submission.agent_endpoint, remote_policy_of(settings))
+    return RemoteAgent(plan.submission.agent_endpoint, remote_policy_of(settings, os.environ))

@@ -44,10 +44,10 @@ class TaskExecutor:
         given = settings or _default_settings().settings
         retries = max_retries if enable_retries else 0
         retrying = given.run.model_copy(update={"retries": retries})
-        self._settings = given.model_copy(update={"run": retrying})
+        self.settings = given.model_copy(update={"run": retrying})
         self._suite = suite
         self._say = say
-        self._observers = tuple(observers)
+        self.observers = tuple(observers)
         self.last_run: Path | None = None
         """The run directory of the last call."""
 
@@ -90,7 +90,7 @@ class TaskExecutor:
         tasks: Sequence[BenchmarkTask] = (),
     ) -> AsyncIterator[Executor]:
         request = replace(request, suite=self._suite)
-        settings = self._settings
+        settings = self.settings
         async with host_for(settings, submission) as host:
             plan = await make_plan(settings, host, request, submission, self._say, tasks=tasks)
             with recorded(settings, plan) as evidence:
@@ -102,7 +102,7 @@ class TaskExecutor:
                     plan,
                     evidence=evidence,
                     gate=gate,
-                    observers=self._observers,
+                    observers=self.observers,
                     stop=StopSignal(),
                 )
 

@@ -21,6 +21,8 @@ from runner.cli.invocation import (
 from runner.cli.quantities import duration, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from click.shell_completion import CompletionItem
 
     from runner.bootstrap import RunRequest
@@ -153,7 +155,24 @@ def run(
     if dry_run:
         _show_plan(settings, request, as_json=as_json)
         return
-    execution, directory = _run(settings, request, quiet=quiet, as_json=as_json)
+    from runner import bootstrap
+    from runner.reporting import progress_for
+
+    def evaluated() -> tuple[BenchmarkExecution, Path]:
+        with progress_for(sys.stderr, quiet=quiet) as progress:
+            return bootstrap.run(settings, request, [progress.notify], progress.say)
+
+    conclude(evaluated, fail_under, as_json=as_json)
+
+
+def conclude(
+    evaluate: Callable[[], tuple[BenchmarkExecution, Path]],
+    fail_under: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Shows what `evaluate` gives, whole or interrupted, and ends with the exit code for it."""
+    execution, directory = _evaluated(evaluate, as_json=as_json)
     _show_result(execution, directory, as_json=as_json)
     if code := _exit_code(execution, fail_under):
         raise click.exceptions.Exit(code)
@@ -215,16 +234,13 @@ def _interface(options: dict[str, Any]) -> str | None:
     return (options["interface"] or "stdio") if options["image"] else None
 
 
-def _run(
-    settings: Settings, request: RunRequest, *, quiet: bool, as_json: bool
+def _evaluated(
+    evaluate: Callable[[], tuple[BenchmarkExecution, Path]], *, as_json: bool
 ) -> tuple[BenchmarkExecution, Path]:
-    from runner import bootstrap
     from runner.errors import BuildFailed, Interrupted
-    from runner.reporting import progress_for
 
     try:
-        with progress_for(sys.stderr, quiet=quiet) as progress:
-            return bootstrap.run(settings, request, observers=[progress.notify], say=progress.say)
+        return evaluate()
     except Interrupted as error:
         _show_partial(error, as_json=as_json)
         raise

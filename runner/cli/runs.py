@@ -59,7 +59,7 @@ def attempt_options(command: Command) -> Command:
 
 @click.group(short_help="List runs, or show one.")
 def runs() -> None:
-    """List the runs whose evidence is here, or show one."""
+    """List the runs whose evidence is here, show one, or watch it go on."""
 
 
 @runs.command(
@@ -119,6 +119,29 @@ def show(
         _show_run(directory, run, as_json=as_json)
     else:
         _show_attempt(directory, run, (task, repeat, attempt), as_json=as_json)
+
+
+@runs.command(
+    epilog="""\b
+Examples:
+  agenttrace runs watch 20260314-0926
+  agenttrace runs watch 20260314-0926 --json | jq -c .kind
+"""
+)
+@click.argument("run", shell_complete=complete_runs)
+@output_option
+@settings_options
+@json_option
+def watch(*, run: str, output: Path | None, profile: str | None, as_json: bool) -> None:
+    """Watch RUN (its id, or as much of it as is unique) from another process until it ends.
+
+    A queued run is waited for. Ctrl-C ends the watching alone. Exits with 3 when the runner of RUN
+    is gone before its end. With --json: one event a line, as it comes.
+    """
+    from runner.cli.watch import watch_run
+
+    settings = load(profile, {"storage.runs_dir": output}).settings
+    watch_run(settings, run, as_json=as_json)
 
 
 def _show_run(directory: Path, run: str, *, as_json: bool) -> None:

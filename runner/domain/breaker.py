@@ -160,6 +160,11 @@ def failed(breaker: Breaker, policy: BreakerPolicy, now: datetime, reason: str) 
             assert_never(unreachable)
 
 
+def withdrawn(breaker: Breaker) -> Breaker:
+    """The breaker after a call that was given up: it says nothing, and another one may probe."""
+    return _changed(breaker, probing_since=None)
+
+
 def _changed(breaker: Breaker, **fields: object) -> Breaker:
     return breaker.model_copy(update=fields)
 

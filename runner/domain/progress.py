@@ -91,6 +91,7 @@ class ProgressFold:
         self._unseen = 0
         """Tasks that ended before the events that we have."""
         self._beginning: RunEvent | None = None
+        self._ended_at: datetime | None = None
         self._postponed_until: datetime | None = None
         self._pace = _Pace()
 
@@ -195,11 +196,12 @@ class ProgressFold:
             return
         if which in self.running and attempt <= self._attempts[which]:
             return
+        if self.over and self._ended_at and at <= self._ended_at:
+            return
         self._note(which, None)
         self.running[which], self._attempts[which] = at, attempt
         self._pace.start(which, at)
-        if self.status is ExecutionStatus.PENDING:
-            self.status = ExecutionStatus.RUNNING
+        self.status = ExecutionStatus.RUNNING
 
     def _give_up(self, event: RunEvent, at: datetime) -> None:
         self._close(attempted(event), _Latest(attempt=event.attempt or 1, at=at, end=None))
@@ -235,6 +237,7 @@ class ProgressFold:
     def _finish(self, event: RunEvent, at: datetime) -> None:
         if self._is_of_earlier(at):
             return
+        self._ended_at = at
         self._pause(at, task_end(event).status or self._inferred_status())
 
     def _inferred_status(self) -> ExecutionStatus:

@@ -68,6 +68,8 @@ class Job(Noun):
     """One line: why it waits, or how it ended."""
     claims: int = Field(default=0, ge=0)
     """How often a worker has begun or gone on with it."""
+    losses: int = Field(default=0, ge=0)
+    """How often a worker was lost while it worked on it."""
     worker: str = ""
     """The worker that has it, or had it last."""
     first_claimed_at: datetime | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import psutil
 
 from runner.domain import MIB, Limits
 from runner.errors import InsufficientResources
+from runner.ports import HostClaims
 
 MEMORY_CHECK_SECONDS = 1.0
-"""How often a waiting attempt looks whether other programs gave memory back."""
+"""How often a waiting attempt looks whether other runners and programs gave something back."""
+CPU_ROUNDING = 1e-6
+"""So much too many are none: fractions are written with nine digits, and added up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +35,41 @@ class HostCapacity:
     """Whether psutil sees the memory of the host that runs the containers."""
 
 
-class Admission:
-    """Claims of running attempts against a host's capacity."""
+class OwnClaims:
+    """Implements ports.HostClaims for a host that no other runner uses."""
 
-    def __init__(self, capacity: HostCapacity) -> None:
+    def __init__(self) -> None:
+        self._taken: list[Limits] = []
+
+    async def take(
+        self,
+        limits: Limits,
+        since: float,  # noqa: ARG002 -- there is no other runner to let go first
+        fits: Callable[[int, float], bool],
+    ) -> bool:
+        """See ports.HostClaims."""
+        taken = self._taken
+        granted = fits(sum(one.memory_bytes for one in taken), sum(one.cpus for one in taken))
+        if granted:
+            taken.append(limits)
+        return granted
+
+    def give_back(self, limits: Limits) -> None:
+        """See ports.HostClaims."""
+        self._taken.remove(limits)
+
+
+class Admission:
+    """Claims of running attempts against a host's capacity: first come, first served.
+
+    `claims` are those of all runners of the host; without, this is taken for the only one.
+    """
+
+    def __init__(self, capacity: HostCapacity, claims: HostClaims | None = None) -> None:
         self._capacity = capacity
-        self._memory = 0
-        self._cpus = 0.0
-        self._changed = asyncio.Condition()
+        self._claims = claims or OwnClaims()
+        self._turn = asyncio.Lock()
+        self._released = asyncio.Event()
 
     def check(self, limits: Limits) -> None:
         """Raises InsufficientResources when not even one attempt with `limits` fits."""
@@ -64,28 +95,29 @@ class Admission:
         try:
             yield
         finally:
-            self._memory -= limits.memory_bytes
-            self._cpus -= limits.cpus
-            async with self._changed:  # which may be cancelled: what is given back is back
-                self._changed.notify_all()
+            self._claims.give_back(limits)
+            self._released.set()
 
     async def _claim(self, limits: Limits) -> None:
-        while True:
-            async with self._changed:
-                if self._fits(limits):
-                    self._memory += limits.memory_bytes
-                    self._cpus += limits.cpus
-                    return
-                try:
-                    await asyncio.wait_for(self._changed.wait(), MEMORY_CHECK_SECONDS)
-                except TimeoutError:
-                    continue
+        def fits(memory_bytes: int, cpus: float) -> bool:
+            return self._fits(limits, memory_bytes, cpus)
 
-    def _fits(self, limits: Limits) -> bool:
-        if self._memory == 0:
+        async with self._turn:  # or small ones would be let in past a big one for ever
+            since = time.monotonic()
+            while True:
+                self._released.clear()
+                if await self._claims.take(limits, since, fits):
+                    return  # nothing is awaited from here on: one that is cancelled has no claim
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(MEMORY_CHECK_SECONDS):
+                        await self._released.wait()
+
+    def _fits(self, limits: Limits, memory_bytes: int, cpus: float) -> bool:
+        """Whether an attempt fits beside others that have claimed so much."""
+        if memory_bytes == 0:
             return True  # one alone always may: `check` has seen that the host is big enough
-        enough_cpu = self._cpus + limits.cpus <= self._claimable_cpus + 1e-9
-        enough_memory = self._memory + limits.memory_bytes <= self._claimable_memory
+        enough_cpu = cpus + limits.cpus <= self._claimable_cpus + CPU_ROUNDING
+        enough_memory = memory_bytes + limits.memory_bytes <= self._claimable_memory
         return enough_cpu and enough_memory and self._free_now(limits.memory_bytes)
 
     def _free_now(self, memory_bytes: int) -> bool:

@@ -169,13 +169,16 @@ class Executor:
         async with self.admission.admitted(limits):
             if self.stop.level is not Stop.NO and of_ours == 1:
                 raise _Drained
-            await self.gate.enter()
             number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
+            await self.gate.enter()
             self._tell(EventKind.TASK_STARTED, task, repeat, number)
             staging = self.evidence.staging()
             context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
             try:
                 tried = await self._try_in(staging, context)
+            except BaseException:
+                await self.gate.withdrawn()
+                raise
             finally:
                 await _to_its_end(shutil.rmtree, staging, True)
         await self._pass_on(tried)
@@ -327,6 +330,7 @@ class Executor:
             context.repeat,
             context.number,
             reason=tried.execution.failure_detail,
+            failure_reason=tried.execution.failure_reason,
         )
 
     def _tell_finished(self, execution: TaskExecution) -> None:

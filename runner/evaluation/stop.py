@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
+from typing import Any
 
 
 class Stop(IntEnum):
@@ -21,7 +22,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._level = Stop.NO
-        self._running: set[asyncio.Task[object]] = set()
+        self._running: dict[asyncio.Task[Any], Stop] = {}
 
     @property
     def level(self) -> Stop:
@@ -31,12 +32,14 @@ class StopSignal:
     def ask(self) -> Stop:
         """One step further: first drain, then now. Call it in the event loop's thread."""
         self._level = Stop(min(self._level + 1, Stop.NOW))
-        if self._level is Stop.NOW:
-            for task in self._running:
+        for task, level in list(self._running.items()):
+            if self._level >= level:
                 task.cancel()
         return self._level
 
-    def watch(self, task: asyncio.Task[object]) -> None:
-        """Cancels `task` when NOW is asked for."""
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def watch(self, task: asyncio.Task[Any], level: Stop = Stop.NOW) -> None:
+        """Cancels `task` when `level` is asked for, or has been."""
+        self._running[task] = level
+        task.add_done_callback(lambda done: self._running.pop(done, None))
+        if self._level >= level:
+            task.cancel()

@@ -20,6 +20,9 @@ class AlwaysOpen:
     async def failed(self, reason: str) -> None:
         """See ports.Gate."""
 
+    async def withdrawn(self) -> None:
+        """See ports.Gate."""
+
 
 class NoAdmission:
     """Implements ports.AdmissionControl: an agent that runs elsewhere claims nothing here."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from runner.domain.removal import Cleaned, Kept, Removal, RemovalKind, size_text
@@ -42,6 +43,7 @@ INTERRUPTED = "left by a build that was interrupted"
 ASKED_FOR = "--all: it is made again when it is needed"
 SUPERSEDED = "of another version of this program"
 RUN_IN_PROGRESS = "a run in progress uses it"
+NEEDED = "a run in progress, or an image that is kept, needs it"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -121,7 +123,7 @@ class ImageCleanup:
         cleaned = await self._shrink(None, ASKED_FOR, 0.0)
         if cleaned.kept or self._use.any_held():
             name = "what `setup` made"
-            return cleaned + Cleaned(kept=(Kept(name=name, why="images that are kept rest on it"),))
+            return cleaned + Cleaned(kept=(Kept(name=name, why=NEEDED),))
         for repository in (SHIMS, BASES, ROOTS):  # each is made from those after it
             for image in self._with_tags_of(repository):
                 cleaned += await self._remove_tags(image, _tags(image, repository), ASKED_FOR)
@@ -201,7 +203,7 @@ class ImageCleanup:
         for tag in tags:
             name = f"image {tag}"
             with _refusal_kept(name) as refused:
-                await self._do(name, lambda api, tag=tag: api.remove_image(tag))
+                await self._do(name, methodcaller("remove_image", tag))
             if refused:
                 return cleaned + Cleaned(kept=tuple(refused))
             gone = tag == tags[-1] and set(image.tags) <= set(tags)
@@ -222,7 +224,7 @@ class ImageCleanup:
         if users := self._inventory.volumes_used_by.get(volume):
             return Cleaned(kept=(Kept(name=name, why=_used_by(users)),))
         with _refusal_kept(name) as refused:
-            await self._do(name, lambda api: api.remove_volume(volume))
+            await self._do(name, methodcaller("remove_volume", volume))
         if refused:
             return Cleaned(kept=tuple(refused))
         return Cleaned(removed=(Removal(kind=RemovalKind.VOLUME, name=name, why=why),))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runner.domain import BenchmarkSubmission, Image
 from runner.engine import EngineClient
-from runner.errors import EngineFailed, InfrastructureError, StorageFailed
+from runner.errors import EngineFailed, StorageFailed
 from runner.images.reference import inspect
 from runner.ports import ImageProvider, Say
 
@@ -40,15 +40,15 @@ class ImageUse:
     def held(self, image_id: str) -> Iterator[None]:
         """Within it no clean-up removes the image, which counts as used until its end.
 
-        Waits while it is being removed (see `NotedImages`). Raises StorageFailed.
+        Blocks while it is being removed (see `NotedImages`). Raises StorageFailed.
         """
         with self._writing():
             descriptor = self._locked(image_id, fcntl.LOCK_SH, os.O_CREAT)
         try:
-            os.utime(descriptor)
             yield
         finally:
-            os.utime(descriptor)
+            with suppress(OSError):
+                os.utime(descriptor)
             os.close(descriptor)
 
     def last(self, image_id: str, made_at: float) -> float:
@@ -111,7 +111,7 @@ class ImageUse:
 
     def _names(self) -> set[str]:
         try:
-            names = os.listdir(self._directory)
+            names = {path.name for path in self._directory.iterdir()}
         except FileNotFoundError:
             return set()
         return {name for name in names if _IMAGE_ID.fullmatch(f"sha256:{name}")}
@@ -123,7 +123,7 @@ class ImageUse:
         return self._directory / found[1]
 
     def _locked(self, image_id: str, how: int, create: int = 0) -> int:
-        """The note, locked under the name it still has."""
+        """The note, locked under the name it still has; with `create` made, and of now."""
         path = self._path(image_id)
         while True:
             if create:
@@ -132,6 +132,8 @@ class ImageUse:
             try:
                 fcntl.flock(descriptor, how)
                 if _is_at(path, descriptor):
+                    if create:
+                        os.utime(descriptor)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -153,7 +155,7 @@ class ImageUse:
 
 def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 

@@ -126,8 +126,6 @@ class _Member(tarfile.TarInfo):
     """A header that is refused where `tarfile` would take its word for how much to remember."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.size < 0:
-            raise tarfile.ReadError("a member of negative size")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise _refusal(self.name, "a sparse file", "pack it without tar's --sparse")
         is_header = not self.isreg() and self.type in _HEADERS
@@ -198,6 +196,8 @@ def _unpack_tar(stream: _Counted, tree: Tree) -> None:
             tree.visit()
             if tree.wants(member.name):
                 _add_member(archive, member, tree)
+    while stream.read(CHUNK_BYTES):  # to its end, where the checksum is
+        pass
 
 
 def _add_member(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: Tree) -> None:
@@ -209,8 +209,8 @@ def _add_member(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: Tree) -
     if not member.isreg():
         raise _refusal(member.name, "a device or a pipe", "leave it out")
     content = archive.extractfile(member)
-    if content is None:
-        raise tarfile.ReadError("a file without content")
+    if content is None or member.size < 0:
+        raise tarfile.ReadError("a file without content, or of negative length")
     tree.file(member.name, member.size, bool(member.mode & 0o100), chunks_of(content))
 
 
@@ -236,9 +236,9 @@ class _Bounded(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_DIRECTORY_BYTES:
+        if size > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile("its directory is too large")
-        return self._file.read(size)
+        return self._file.read(size if size >= 0 else MAX_DIRECTORY_BYTES)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:

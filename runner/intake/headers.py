@@ -16,7 +16,8 @@ _OURS = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
-        *("host", "content-length", "content-type", "authorization", "expect"),
+        *("host", "content-length", "content-type", "content-encoding", "accept"),
+        *("accept-encoding", "authorization", "expect", "user-agent"),
     }
 )
 """Hop-by-hop, or what the runner itself says; RFC 9110, section 7.6.1."""
@@ -29,6 +30,11 @@ def name_problem(name: str) -> str:
     if name.lower() in _OURS:
         return f"{name} is set by the runner: remove it"
     return ""
+
+
+def key_name_problem(name: str) -> str:
+    """Why `name` cannot be the header that carries an API key; empty if it can."""
+    return "" if name.lower() == "authorization" else name_problem(name)
 
 
 def value_problem(value: str) -> str:

@@ -63,7 +63,7 @@ def read_submission(
     command: Sequence[str] = (),
     port: int | None = None,
 ) -> BenchmarkSubmission:
-    """As `load_submission`, but what the manifest points at is not looked at: see `check_source`."""
+    """As `load_submission`, but leaves it to `check_source` to look at what a manifest names."""
     overrides = _overrides(interface, command, port)
     if "://" in target:
         return _url_submission(target, overrides)

@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from runner.domain import BenchmarkCategory
 from runner.domain.text import one_line
 from runner.errors import InvalidSubmission
-from runner.intake.headers import name_problem, names_problem, value_problem
+from runner.intake.headers import key_name_problem, names_problem, value_problem
 from runner.intake.names import identifier_problem, module_problem
 
 MANIFEST_NAME = "submission.toml"
@@ -61,7 +61,7 @@ def _module(name: str) -> str:
 
 
 def _header(name: str) -> str:
-    if problem := name_problem(name):
+    if problem := key_name_problem(name):
         raise PydanticCustomError("name", "{problem}", {"problem": problem})
     return name
 

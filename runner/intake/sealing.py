@@ -47,7 +47,7 @@ class Sealer:
         return Fernet(self._key(make=True)).encrypt(json.dumps(secrets).encode())
 
     def unseal(self, submission: BenchmarkSubmission, sealed: bytes) -> BenchmarkSubmission:
-        """The submission with what `seal` took of it; raises InvalidConfiguration, StorageFailed."""
+        """The submission with what `seal` took of it; raises InvalidConfiguration."""
         if not sealed:
             return submission
         try:

@@ -60,6 +60,16 @@ class SharedBreakers:
         now = self._now()  # once: a store may take the step again
         return self._store.update(name, lambda breaker: allow(breaker, self._policy, now))
 
+    def look(self, name: str) -> Permission:
+        """See ports.Breakers."""
+        now = self._now()
+
+        def step(breaker: Breaker) -> tuple[Breaker, Permission]:
+            asked, permission = allow(breaker, self._policy, now)
+            return breaker if permission.granted else asked, permission
+
+        return self._store.update(name, step)
+
     def succeeded(self, name: str) -> None:
         """See ports.Breakers."""
         now = self._now()
@@ -89,11 +99,13 @@ class BreakerGate:
         self._breakers = breakers
         self._name = name
 
+    async def check(self) -> None:
+        """Before work that leads to attempts; raises Postponed where `enter` would."""
+        self._must_be_granted(await asyncio.to_thread(self._breakers.look, self._name))
+
     async def enter(self) -> None:
         """See ports.Gate."""
-        permission = await asyncio.to_thread(self._breakers.allow, self._name)
-        if not permission.granted:
-            raise self._postponed(permission)
+        self._must_be_granted(await asyncio.to_thread(self._breakers.allow, self._name))
 
     async def succeeded(self) -> None:
         """See ports.Gate."""
@@ -103,10 +115,12 @@ class BreakerGate:
         """See ports.Gate."""
         await asyncio.to_thread(self._breakers.failed, self._name, reason)
 
-    def _postponed(self, permission: Permission) -> Postponed:
+    def _must_be_granted(self, permission: Permission) -> None:
+        if permission.granted:
+            return
         until = permission.retry_at or _utc_now()
         last = permission.reason or "no reason was given"
-        return Postponed(
+        raise Postponed(
             f"the circuit breaker of {one_line(self._name)} is open; the last failure: {last}",
             remedy=f"nothing needs to be done: it is tried again at {until:%Y-%m-%d %H:%M:%S %Z}",
             until=until,

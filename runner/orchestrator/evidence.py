@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ class LeasedEvidence:
         self._holding = holding
         self._events: list[NumberedEvent] = []
         self._told = 0
+        self._telling = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -113,7 +115,8 @@ class LeasedEvidence:
                 return
 
     def _tell(self) -> None:
-        telling = self._events[:]
-        if telling:
-            self._ledger.append_events(self._holding.lease, telling)
-            del self._events[: len(telling)]
+        with self._telling:  # one at a time: a thread outlives the task that awaited it
+            telling = self._events[:]
+            if telling:
+                self._ledger.append_events(self._holding.lease, telling)
+                del self._events[: len(telling)]

@@ -75,9 +75,10 @@ class Holding:
 class LeaseWatch:
     """Tells leases whose worker is gone, without a clock that anybody can set.
 
-    A worker of this host is gone when its lock is free. Of another host's worker only the beat is
-    seen: when it has stood still for `lease_seconds` of our own monotonic clock, it is presumed
-    gone; its token guards against its coming back.
+    A worker of this host is gone when its lock is free. Else only the beat is seen: when it has
+    stood still for `lease_seconds` of our own monotonic clock, the worker is presumed gone, and its
+    token guards against its coming back. So is a lease of our own that no slot works on: the reply
+    that would have told us of it was lost.
     """
 
     def __init__(
@@ -106,8 +107,6 @@ class LeaseWatch:
         return lease.run_id in self._seen and self._seen[lease.run_id][0] == lease
 
     def _gone(self, lease: Lease, still_seconds: float) -> bool:
-        if lease.worker == self._identity.worker:
-            return True  # given to this process by a reply that it never got
         if lease.host == self._identity.host and self._presence.gone(lease.worker):
             return True
         return still_seconds >= self._lease_seconds

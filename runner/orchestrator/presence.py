@@ -94,9 +94,12 @@ class Presence:
 
 
 def _locked_file(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """It is locked before it has the name that others look for."""
+    unnamed = path.with_suffix(".new")
+    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(descriptor, json.dumps({"pid": os.getpid()}).encode())
+    unnamed.rename(path)
     return descriptor
 
 

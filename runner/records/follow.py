@@ -28,10 +28,9 @@ def follow(
 ) -> Iterator[RunEvent | None]:
     """The run's events from the first on, each as it comes; None whenever there is nothing new.
 
-    Ends when the run has ended. `awaited` is asked while nothing new comes: whether somebody will
-    yet begin or go on with a run that nobody works on; it is waited for then, also where the
-    directory is not there yet. Raises InfrastructureError when the runner is gone and the run has
-    not ended. Neither the run nor its runner notices a reader.
+    Ends when the run has ended. `awaited` says whether somebody will yet begin the run or go on
+    with it: it is waited for then, also where there is no directory yet, or an ending that will not
+    be the last. Raises InfrastructureError when the runner is gone and the run has not ended.
     """
     log = _GrowingLog(run_directory / layout.EVENTS)
     ended, quiet = False, 0
@@ -39,12 +38,13 @@ def follow(
         for event in log.new_events():
             ended, quiet = event.kind is EventKind.RUN_FINISHED, 0
             yield event
-        if ended:
+        wanted = awaited()
+        if ended and not wanted:
             return
         yield None
-        # Asked in this order, for a look at the lock is a short lock itself: it is only taken of
-        # a run that nobody is expected to take up at this moment.
-        quiet = 0 if awaited() or is_running(run_directory) else quiet + 1
+        # In this order, for a look at the lock is a short lock itself: it is only taken of a run
+        # that nobody is expected to take up at this moment.
+        quiet = 0 if wanted or is_running(run_directory) else quiet + 1
         if quiet > _QUIET_POLLS:
             raise _abandoned(run_directory)
         time.sleep(poll_seconds)

@@ -47,7 +47,7 @@ JOB_NOT_ENDED = "its job has not ended, or not long ago"
 _BUILD_LOG = re.compile(r"(build|load)-[0-9a-f]{16}\.log")
 
 Keep = Callable[[str], bool]
-"""Whether the job of that run id is one whose files must stay."""
+"""Whether the job of that run id is one whose files must stay; what it raises ends the clean-up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,12 @@ def clean_runs(root: Path, retention: Retention) -> Cleaned:
     cleaned = _finish_removals(root, retention)
     for run in _directories(root):
         if layout.is_safe_name(run.name) and _is_run(run):
-            cleaned += _clean_run(run, retention)
+            try:
+                cleaned += _clean_run(run, retention)
+            except FileNotFoundError:
+                continue  # another clean-up was faster
+            except OSError as error:
+                cleaned += _kept(run, _reason(error))
     return cleaned
 
 
@@ -79,7 +84,7 @@ def clean_submissions(root: Path, retention: Retention) -> Cleaned:
     """Removes the files of submissions, `root/<run id>/`, that no job needs any more."""
     cleaned = _finish_removals(root, retention)
     for bundle in _directories(root):
-        if layout.is_safe_name(bundle.name) and retention.is_over(bundle.lstat().st_mtime):
+        if layout.is_safe_name(bundle.name) and _came_long_ago(bundle, retention):
             if retention.keep(bundle.name):
                 cleaned += _kept(bundle, JOB_NOT_ENDED)
             else:
@@ -105,6 +110,12 @@ def clean_wheels(directory: Path, retention: Retention) -> Cleaned:
         if path.name.startswith(RESOLVING) and retention.now - _changed(path) > ABANDONED_SECONDS:
             cleaned += _removed(path, RemovalKind.FILE, UNRESOLVED, retention)
     return cleaned
+
+
+def _came_long_ago(bundle: Path, retention: Retention) -> bool:
+    """Its job is queued after its files have come, so that at first nobody may know of it."""
+    came = _modified(bundle)
+    return retention.is_over(came) and retention.now - came > ABANDONED_SECONDS
 
 
 # -- one run -------------------------------------------------------------------------------------

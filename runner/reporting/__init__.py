@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.reporting.checks import render_checks
 from runner.reporting.console import console_for
 from runner.reporting.escape import escape, shorten
 from runner.reporting.progress import (
@@ -10,6 +11,14 @@ from runner.reporting.progress import (
     Progress,
     QuietProgress,
     progress_for,
+)
+from runner.reporting.queue import (
+    queue_view,
+    render_breakers,
+    render_changed,
+    render_job,
+    render_queue,
+    render_quota,
 )
 from runner.reporting.results import render_attempt, render_result
 from runner.reporting.runs import render_run, render_runs
@@ -24,7 +33,14 @@ __all__ = [
     "console_for",
     "escape",
     "progress_for",
+    "queue_view",
     "render_attempt",
+    "render_breakers",
+    "render_changed",
+    "render_checks",
+    "render_job",
+    "render_queue",
+    "render_quota",
     "render_result",
     "render_run",
     "render_runs",

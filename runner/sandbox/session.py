@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from runner.domain import ContainerEnd, Image, Limits, Measurement, SandboxFacts
 from runner.engine import EngineClient
-from runner.errors import EngineFailed, InfrastructureError, RunnerError
+from runner.errors import EngineFailed, ImageGone, InfrastructureError, RunnerError
 from runner.ports import ShimFiles, StageTimer
 from runner.sandbox.cgroup import Cgroup, find_cgroup
 from runner.sandbox.channel import AttachedChannel, attach, open_channel
@@ -27,6 +28,7 @@ from runner.sandbox.hardening import (
 )
 from runner.sandbox.journal import Journal
 from runner.sandbox.last_look import LastLook
+from runner.sandbox.leftovers import Leftovers
 from runner.sandbox.meter import (
     NOTHING,
     Reading,
@@ -69,7 +71,9 @@ class DockerSandbox:
         self._client = client
         self._policy = policy
         self._journal = journal
-        self._cpus = CpuPool(client.info.cpus if policy.cpu_mode == "cpuset" else 0)
+        cores = client.info.cpus if policy.cpu_mode == "cpuset" else 0
+        self._cpus = CpuPool(cores, journal.directory / "cpus")
+        self._left = Leftovers(journal, partial(remove, client))
         self._users = UserPool(journal.directory / "users", policy.first_agent_uid)
 
     @asynccontextmanager
@@ -77,6 +81,7 @@ class DockerSandbox:
         self, image: Image, limits: Limits, timer: StageTimer
     ) -> AsyncIterator[ContainerSession]:
         """See ports.Sandbox."""
+        await self._left.sweep()
         name = self._journal.new_name()
         async with self._share(limits) as share:
             try:
@@ -115,7 +120,7 @@ class DockerSandbox:
         """Four calls in one thread, for each change of threads costs half a millisecond of CPU."""
         name, call = arguments["name"], self._client.call_blocking
         with timer.stage("create"):
-            call("create container", lambda d: d.create_container(**arguments))
+            self._create(name, arguments)
         with timer.stage("attach"):
             raw, keep_alive = call("attach to container", lambda d: attach(d, name))
         try:
@@ -127,6 +132,22 @@ class DockerSandbox:
             _Started(raw, keep_alive, {}).close()
             raise
         return _Started(raw, keep_alive, inspected)
+
+    def _create(self, name: str, arguments: dict[str, Any]) -> None:
+        try:
+            self._client.call_blocking(
+                "create container", lambda d: d.create_container(**arguments)
+            )
+        except EngineFailed as error:
+            if error.status:
+                self._left.certain(name)
+            if error.not_found:
+                raise ImageGone(
+                    f"image {arguments['image']} was removed under the run",
+                    remedy="nothing: it is made again when the run is gone on with",
+                ) from error
+            raise
+        self._left.certain(name)
 
     def _session(
         self,
@@ -161,11 +182,10 @@ class DockerSandbox:
 
     async def _remove(self, name: str) -> None:
         """Also after a create whose reply was lost, and when the task is being cancelled."""
-        (await settled(self._remove_and_forget(name))).result()
-
-    async def _remove_and_forget(self, name: str) -> None:
-        await remove(self._client, name, ENDING_SECONDS)
-        self._journal.forget(name)
+        removing = self._left.end(
+            name, partial(remove, self._client, ending_seconds=ENDING_SECONDS)
+        )
+        (await settled(removing)).result()
 
 
 class ContainerSession:

@@ -23,6 +23,7 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """In UTC."""
         return None if value is None else _EPOCH + int(value) * _MICROSECOND
 
 
@@ -35,6 +36,7 @@ class Words(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Escaped where it has to be; a member of an enumeration becomes its value."""
         if value is None:
             return None
         return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -14,8 +14,10 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_delay,
+    stop_any,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from runner.errors import StoreUnavailable
 from runner.store.address import Address
@@ -58,7 +60,7 @@ class Database:
         return self._patiently(self._writing, work)
 
     def _patiently(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        stop = stop_after_delay(self._patience_seconds) | _StopAfterConflicts()
+        stop = stop_any(stop_after_delay(self._patience_seconds), _StopAfterConflicts())
         tries = Retrying(
             stop=stop,
             wait=wait_random_exponential(multiplier=0.01, max=1),
@@ -66,9 +68,10 @@ class Database:
             reraise=True,
         )
         try:
-            return tries(_in_transaction, engine, work)
+            result: T = tries(_in_transaction, engine, work)
         except SQLAlchemyError as error:
             explain(error, self.address, self._patience_seconds)
+        return result
 
 
 def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -76,7 +79,7 @@ def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-class _StopAfterConflicts:
+class _StopAfterConflicts(stop_base):
     """A policy of tenacity's."""
 
     def __init__(self) -> None:

@@ -38,8 +38,8 @@ _PASSING_REFUSALS = (
     "too many",
     "connection slots",
 )
-"""What a server says to a new connection that may be let in later. Elsewhere FATAL is final: a wrong
-password is not asked again for a minute."""
+"""What a server says to a new connection that may be let in later; any other FATAL is final: nobody
+waits a minute to be told of a wrong password."""
 
 
 def passes(error: BaseException) -> bool:
@@ -78,7 +78,7 @@ def explain(error: SQLAlchemyError, address: Address, patience_seconds: float) -
 
 
 def _what(error: SQLAlchemyError, address: Address, patience_seconds: float) -> str:
-    if not passes(error):
+    if conflicts(error) or not passes(error):
         return f"the database {address.shown} refuses"
     verb = "is locked" if address.file else "does not answer"
     return f"the database {address.shown} {verb}, for {patience_seconds:g} s"

@@ -115,6 +115,7 @@ jobs = Table(
     Column("not_before", Instant),
     Column("submitted_at", Instant, nullable=False),
     Column("claims", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("first_claimed_at", Instant),
     Column("finished_at", Instant),

@@ -153,7 +153,7 @@ def _json_formatter() -> logging.Formatter:
 
     return stdlib.ProcessorFormatter(
         foreign_pre_chain=[_event_dict],
-        processors=[processors.JSONRenderer(serializer=_json)],
+        processors=[processors.JSONRenderer()],
         pass_foreign_args=True,
         use_get_message=False,  # joined with its arguments before those were redacted
     )
@@ -161,14 +161,8 @@ def _json_formatter() -> logging.Formatter:
 
 def _event_dict(_logger: object, _method: str, given: Mapping[str, Any]) -> dict[str, Plain]:
     """A processor of structlog's: the fields of the record that it was handed."""
-    record: logging.LogRecord = given["_record"]
-    record.args = given["positional_args"]
-    return fields_of(record)
-
-
-def _json(fields: dict[str, Plain], **_: object) -> str:
-    """DEL is the one control character that JSON lets stand as it is."""
-    return json.dumps(fields, ensure_ascii=True).replace("\x7f", "\\u007f")
+    whole = {**vars(given["_record"]), "args": given["positional_args"]}
+    return fields_of(logging.makeLogRecord(whole))
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -7,7 +7,6 @@ that names endpoints, of breakers, is capped in number and length.
 from __future__ import annotations
 
 import logging
-import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +42,8 @@ MOST_BREAKERS = 50
 LONGEST_LABEL = 100
 """Characters."""
 REQUEST_SECONDS = 10.0
+LONGEST_SECONDS = 1e9
+"""What took longer was not measured."""
 ATTEMPT_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 """Seconds; the default time limit is 300."""
 
@@ -83,7 +84,7 @@ class Metrics:
         self._store_errors = self._counter("store_errors", "Calls of the store that failed.")
         self._seconds = Histogram(
             "agenttrace_attempt_seconds",
-            "How long attempts with a verdict took, by the host's clock.",
+            "How long final attempts took, by the host's clock.",
             buckets=ATTEMPT_BUCKETS,
             registry=self.registry,
         )
@@ -130,7 +131,7 @@ class Metrics:
                 self._count_attempt(data.get("status"), data.get("failure_reason"))
                 self._time_attempt(data.get("seconds"))
             case EventKind.TASK_RETRIED:
-                self._count_attempt(ExecutionStatus.FAILED, data.get("reason"))
+                self._count_attempt(ExecutionStatus.FAILED, data.get("failure_reason", _UNKNOWN))
                 self._retried.inc()
             case EventKind.RUN_FINISHED:
                 self._jobs.labels(_one_of(ExecutionStatus, data.get("status"))).inc()
@@ -144,7 +145,7 @@ class Metrics:
         self._attempts.labels(*labels).inc()
 
     def _time_attempt(self, seconds: object) -> None:
-        if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0:
+        if isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_SECONDS:
             self._seconds.observe(seconds)
 
     def _follow(self, event: RunEvent) -> None:
@@ -264,7 +265,7 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "agenttrace", self.socket.getsockname()[1]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as inherited
         """A client that goes away, or one that we cannot answer, is no affair of stderr's."""
         _log.debug("a request for metrics was not answered", exc_info=True)
 

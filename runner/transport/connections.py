@@ -179,7 +179,7 @@ def _reason(error: BaseException) -> str:
     """What the system says, below the wrappings of two libraries."""
     while error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno)
     return "no answer in time" if "imeout" in type(error).__name__ else "it was closed"
 

@@ -24,9 +24,26 @@ TELLING_LENGTH = 8
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _OURS = frozenset(
-    "accept accept-encoding connection content-encoding content-length content-type expect host"
-    " keep-alive te trailer transfer-encoding upgrade user-agent".split()
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
 )
+
+
+_NO_SECRET = SecretStr("")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +51,7 @@ class Credentials:
     """Headers with secrets in them; their values are in no `repr`."""
 
     headers: tuple[tuple[str, SecretStr], ...] = ()
-    secret: SecretStr = SecretStr("")
+    secret: SecretStr = _NO_SECRET
     """The token or key itself; empty: there is none."""
 
     def __bool__(self) -> bool:
@@ -62,7 +79,7 @@ class Credentials:
 
 def credentials_of(endpoint: AgentEndpoint, policy: RemotePolicy) -> Credentials:
     """The headers that the endpoint asks for; raises InvalidSubmission."""
-    secret, headers = SecretStr(""), list(endpoint.headers.items())
+    secret, headers = _NO_SECRET, list(endpoint.headers.items())
     if endpoint.auth_type != "none":
         secret, header = _authentication(endpoint, policy)
         headers.append(header)
@@ -90,7 +107,7 @@ def _authentication(
 def _key_header(endpoint: AgentEndpoint) -> str:
     if header := endpoint.auth_credentials.get("header"):
         return header.get_secret_value()
-    return str(getattr(endpoint, "auth_header", "X-API-Key"))
+    return endpoint.auth_header
 
 
 def _from_variable(endpoint: AgentEndpoint, policy: RemotePolicy, what: str) -> SecretStr:
@@ -138,4 +155,6 @@ def _check(headers: list[tuple[str, SecretStr]]) -> None:
 
 
 def _refused(name: str, reason: str, remedy: str) -> InvalidSubmission:
-    return InvalidSubmission(f"agent_endpoint: the header {one_line(name, 80)!r} {reason}", remedy=remedy)
+    return InvalidSubmission(
+        f"agent_endpoint: the header {one_line(name, 80)!r} {reason}", remedy=remedy
+    )

@@ -16,7 +16,10 @@ MAX_URL = 2048
 MAX_HOST = 253
 _DEFAULT_PORTS: dict[str, int] = {"http": 80, "https": 443}
 
-_URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?", re.I)
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?",
+    re.IGNORECASE,
+)
 _CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -74,7 +77,7 @@ def parse_target(url: str) -> Target:
     """
     if len(url) > MAX_URL:
         raise _refused(f"it is longer than {MAX_URL} characters", "shorten it")
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if "@" in re.split(r"[/?#]", url.partition("://")[2])[0]:
         raise _refused("it holds a user name or password", "name a variable in auth_env instead")
     if not _CHARACTERS.fullmatch(url):
         raise _refused(

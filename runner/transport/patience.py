@@ -14,9 +14,9 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     retry_if_not_exception_type,
-    stop_after_attempt,
+    wait_exponential,
+    wait_random,
 )
-from tenacity.wait import wait_exponential_jitter
 
 from runner.transport.connections import NotReached, NotTrusted
 
@@ -49,18 +49,19 @@ class Patience:
         self, retries: int, max_wait_seconds: float, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
         self.waited_seconds = 0.0
-        self.requests = 0
+        self.tries = 0
+        self._retries = retries
         self._max_wait_seconds = max_wait_seconds
         self._sleep = sleep
-        self._backoff = wait_exponential_jitter(
-            initial=FIRST_DELAY_SECONDS, max=LONGEST_DELAY_SECONDS, jitter=JITTER_SECONDS
-        )
+        self._backoff = wait_exponential(
+            multiplier=FIRST_DELAY_SECONDS, max=LONGEST_DELAY_SECONDS
+        ) + wait_random(max=JITTER_SECONDS)
         self._retrying = AsyncRetrying(
             sleep=self._rest,
             retry=retry_if_exception_type((NotReached, NotNow))
             & retry_if_not_exception_type(NotTrusted),
             wait=self._delay,
-            stop=stop_after_attempt(retries + 1) | self._too_long,
+            stop=self._enough,
             reraise=True,
         )
 
@@ -70,7 +71,7 @@ class Patience:
 
     async def _timed(self, ask: Callable[[], Awaitable[T]]) -> T:
         started = time.monotonic()
-        self.requests += 1
+        self.tries += 1
         try:
             return await ask()
         except (NotReached, NotNow):
@@ -82,8 +83,9 @@ class Patience:
         asked = error.retry_after_seconds if isinstance(error, NotNow) else 0.0
         return max(asked, self._backoff(state))
 
-    def _too_long(self, state: RetryCallState) -> bool:
-        return self.waited_seconds + state.upcoming_sleep > self._max_wait_seconds
+    def _enough(self, state: RetryCallState) -> bool:
+        too_often = state.attempt_number > self._retries
+        return too_often or self.waited_seconds + state.upcoming_sleep > self._max_wait_seconds
 
     async def _rest(self, seconds: float) -> None:
         await self._sleep(seconds)

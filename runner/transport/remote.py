@@ -1,22 +1,17 @@
-"""Agents behind a URL: one request each, over a connection of its own, to an address checked."""
+"""Agents behind a URL: each is asked over a connection of its own, to an address checked."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpcore
 
-from runner.domain import AgentEndpoint, Attempt, Ending, EndingKind, Limits, Prompt, Stage
+from runner.domain import AgentEndpoint, Attempt, Ending, EndingKind, Limits, Prompt
 from runner.domain.text import one_line
 from runner.errors import InfrastructureError, InvalidSubmission
-from runner.transport.addresses import loopback_alone, public_or_listed
+from runner.transport.addresses import Address, loopback_alone, public_or_listed
 from runner.transport.connections import (
     Forbidden,
     NotReached,
@@ -27,56 +22,53 @@ from runner.transport.connections import (
     tls_context,
 )
 from runner.transport.credentials import Credentials, credentials_of
-from runner.transport.endpoints import Target, breaker_name, target_of
-from runner.transport.http import ENVELOPE_BYTES, JSON_INFLATION, _parse
+from runner.transport.endpoints import breaker_name, target_of
+from runner.transport.exchange import Exchange, Stages
 from runner.transport.launch import request_text
-from runner.transport.patience import (
-    NOT_NOW_STATUSES,
-    NotNow,
-    Patience,
-    retry_after_seconds,
-)
+from runner.transport.patience import NotNow, Patience
 from runner.transport.remote_policy import RemotePolicy
 from runner.transport.replies import Answer, Heard, make_reply
 
 __all__ = ["RemoteAgent", "RemotePolicy", "breaker_name", "reach"]
 
-ERROR_BODY_BYTES = 32_768
-"""What is read of the body of a refusal, to look for secrets in it."""
-ERROR_SHOWN = 200
-"""Characters of it in an ending's detail."""
-
-# Its debug log shows the headers of responses: hostile bytes, and maybe a secret sent back to us.
-logging.getLogger("httpcore.http11").setLevel(logging.INFO)
+_PUBLIC = "use an address that may be reached, or have its network listed in remote.allow_addresses"
+_CERTIFICATE = "serve a valid certificate for that name, or have its authority set: remote.ca_file"
+_START_IT = "start the agent's server, and check the URL"
 
 
 class RemoteAgent:
     """Implements ports.Agent for `endpoint_type="http"`.
 
-    Holds nothing open between attempts. Raises InvalidSubmission when the endpoint may not be
-    asked as it stands, InvalidConfiguration for a `ca_file` that is none.
+    Nothing is open between attempts, so there is nothing to close. Raises InvalidSubmission when
+    the endpoint may not be asked as it stands, InvalidConfiguration for a `ca_file` that is none.
     """
 
     def __init__(
         self, endpoint: AgentEndpoint, policy: RemotePolicy, outside: Outside | None = None
     ) -> None:
+        self._policy = policy
         self._credentials = credentials_of(endpoint, policy)
         self._route = _route(endpoint, self._credentials, policy, outside or Outside())
-        self._policy = policy
 
     async def attempt(
         self,
         prompt: Prompt,
         config: Mapping[str, object],
         limits: Limits,
-        artifacts: Path,  # noqa: ARG002 - a remote agent has no files for us
+        artifacts: Path,  # noqa: ARG002 - the port's; a remote agent leaves no files with us
     ) -> Attempt:
         """See ports.Agent."""
-        content = _content(prompt, config, limits)
         stages = Stages()
+        exchange = Exchange(
+            route=self._route,
+            credentials=self._credentials,
+            content=_content(prompt, config, limits),
+            limits=limits,
+            connect_seconds=self._policy.connect_seconds,
+            stages=stages,
+        )
         patience = self._patience(stages)
-        exchange = _Exchange(self._route, self._credentials, content, limits, stages)
-        answer = await _answer(exchange, patience, self._policy.connect_seconds)
+        answer = await _answer(exchange, patience)
         reply = make_reply(answer, Heard(caps={}), limits.output_bytes, exchange.wall_seconds)
         waited = {"provider_wait_seconds": patience.waited_seconds}
         return Attempt(
@@ -94,6 +86,27 @@ class RemoteAgent:
         return Patience(self._policy.retries, self._policy.max_wait_seconds, wait)
 
 
+async def _answer(exchange: Exchange, patience: Patience) -> Answer:
+    """What the agent answered, or why it was not heard."""
+    try:
+        return await patience.until_heard(exchange.ask)
+    except (NotReached, NotNow) as error:
+        detail = f"{error} (tries: {patience.tries}, in {patience.waited_seconds:.1f} s)"
+        return Answer(Ending(kind=EndingKind.UNREACHABLE, detail=detail))
+    except Forbidden as error:
+        return Answer(Ending(kind=EndingKind.PROTOCOL_BROKEN, detail=str(error)))
+
+
+def _content(prompt: Prompt, config: Mapping[str, object], limits: Limits) -> bytes:
+    length = len(prompt.text.encode("utf-8", "surrogatepass"))
+    if length > limits.input_bytes:
+        raise InfrastructureError(
+            f"{prompt.task_id}: a prompt of {length} bytes, {limits.input_bytes} are allowed",
+            remedy="raise limits.input_bytes, or shorten the task",
+        )
+    return request_text(prompt, config).encode("utf-8", "surrogatepass")
+
+
 async def reach(
     endpoint: AgentEndpoint, policy: RemotePolicy, outside: Outside | None = None
 ) -> str:
@@ -107,22 +120,17 @@ async def reach(
     try:
         async with connected(route, policy.connect_seconds) as stream:
             milliseconds = (time.monotonic() - started) * 1000
-            certificate = _certificate(stream)
+            security = _security(stream)
     except Forbidden as error:
         raise InvalidSubmission(f"agent_endpoint.url: {error}", remedy=_PUBLIC) from error
     except NotTrusted as error:
         raise InvalidSubmission(f"agent_endpoint.url: {error}", remedy=_CERTIFICATE) from error
     except NotReached as error:
         raise InvalidSubmission(f"agent_endpoint.url: {error}", remedy=_START_IT) from error
-    return f"reached {route.target.place} in {milliseconds:.0f} ms, {certificate}"
+    return f"reached {route.target.place} in {milliseconds:.0f} ms, {security}"
 
 
-_PUBLIC = "use an address that may be reached, or have its network listed in remote.allow_addresses"
-_CERTIFICATE = "serve a valid certificate for that name, or have its authority set as remote.ca_file"
-_START_IT = "start the agent's server, and check the URL"
-
-
-def _certificate(stream: httpcore.AsyncNetworkStream) -> str:
+def _security(stream: httpcore.AsyncNetworkStream) -> str:
     secured = stream.get_extra_info("ssl_object")
     if secured is None:
         return "without TLS"
@@ -143,67 +151,11 @@ def _route(
             f"agent_endpoint.url: {target.origin} is not encrypted",
             remedy="serve https://, or have remote.allow_plain_http set",
         )
-    rules = (allowed, _secret_stays_here) if credentials else (allowed,)
+    rules = (allowed, _secrets_stay_here) if credentials else (allowed,)
     return Route(target=target, rules=rules, tls=None, outside=outside)
 
 
-def _secret_stays_here(address) -> str:
-    if objection := loopback_alone(address):
-        return f"{objection}: credentials are sent over https:// alone"
-    return ""
-
-
-def _content(prompt: Prompt, config: Mapping[str, object], limits: Limits) -> bytes:
-    length = len(prompt.text.encode("utf-8", "surrogatepass"))
-    if length > limits.input_bytes:
-        raise InfrastructureError(
-            f"{prompt.task_id}: a prompt of {length} bytes, {limits.input_bytes} are allowed",
-            remedy="raise limits.input_bytes, or shorten the task",
-        )
-    return request_text(prompt, config).encode("utf-8", "surrogatepass")
-
-
-async def _answer(exchange: _Exchange, patience: Patience, connect_seconds: float) -> Answer:
-    """What the agent answered, or why it was not heard."""
-    try:
-        return await patience.until_heard(lambda: exchange.once(connect_seconds))
-    except (NotReached, NotNow) as error:
-        detail = f"{error} ({patience.requests} tries in {patience.waited_seconds:.1f} s)"
-        return Answer(Ending(kind=EndingKind.UNREACHABLE, detail=detail))
-    except Forbidden as error:
-        return Answer(Ending(kind=EndingKind.PROTOCOL_BROKEN, detail=str(error)))
-
-
-class Stages:
-    """Implements ports.StageTimer; those of the same name follow each other."""
-
-    def __init__(self) -> None:
-        self.ended: tuple[Stage, ...] = ()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """See ports.StageTimer."""
-        wall, started = time.time_ns(), time.monotonic()
-        try:
-            yield
-        finally:
-            seconds = time.monotonic() - started
-            self.ended += (Stage(name=name, start_unix_nanos=wall, seconds=seconds),)
-
-
-@dataclass
-class _Exchange:
-    """One request and its answer, as often as it takes to be heard."""
-
-    route: Route
-    credentials: Credentials
-    content: bytes
-    limits: Limits
-    stages: Stages
-    wall_seconds: float = 0.0
-    """Of the request that was answered, or broke off."""
-
-    async def once(self, connect_seconds: float) -> Answer:
-        """Raises NotReached, NotNow, Forbidden; whatever else happens is in the value."""
-        started = time.monotonic()
-        ...
+def _secrets_stay_here(address: Address) -> str:
+    """A Rule for plain http with credentials."""
+    objection = loopback_alone(address)
+    return objection and f"{objection}, and credentials are sent beyond it over https:// alone"

@@ -40,7 +40,7 @@ def test_requests_fit() -> None:
 
 def test_reports_fit() -> None:
     assert set(setup.FIELDS) == names_of(real.SetUpReport)
-    assert {"removed", "kept"} <= names_of(real.CleanupReport)
+    assert {"removals", "spared"} <= names_of(real.CleanupReport)
 
 
 def test_the_doctors_report_fits() -> None:

@@ -255,7 +255,7 @@ def test_showing_a_suite_tells_no_answer(agenttrace: Agenttrace, bootstrap: Fake
     assert "the-secret-answer" not in as_data + agenttrace("suite", "show", "starter").out
 
 
-# -- setup, doctor, cleanup ----------------------------------------------------------------------
+# -- setup, doctor -------------------------------------------------------------------------------
 
 
 def test_setup_says_what_it_does_on_stderr(
@@ -302,22 +302,6 @@ def test_a_host_that_lacks_something(agenttrace: Agenttrace, bootstrap: FakeBoot
     as_data = agenttrace("doctor", "--json")
     assert as_data.code == 3
     assert json.loads(as_data.out)["healthy"] is False
-
-
-def test_cleanup(agenttrace: Agenttrace, bootstrap: FakeBootstrap) -> None:
-    bootstrap.answers["cleanup"] = SimpleNamespace(removed=["container a"], kept=["container b"])
-    shown = agenttrace("cleanup", "--dry-run")
-    assert shown.out == "would remove container a\n"
-    assert shown.err == "kept container b\n"
-    assert bootstrap.calls[-1][2] == {"dry_run": True, "everything": False}
-    data = json.loads(agenttrace("cleanup", "--all", "--json").out)
-    assert data == {"dry_run": False, "removed": ["container a"], "kept": ["container b"]}
-    assert bootstrap.calls[-1][2] == {"dry_run": False, "everything": True}
-
-
-def test_cleanup_of_nothing(agenttrace: Agenttrace, bootstrap: FakeBootstrap) -> None:
-    bootstrap.answers["cleanup"] = SimpleNamespace(removed=[], kept=[])
-    assert agenttrace("cleanup").out == "nothing to remove\n"
 
 
 # -- config --------------------------------------------------------------------------------------

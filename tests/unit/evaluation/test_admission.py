@@ -13,7 +13,7 @@ import pytest
 from runner.domain import MIB, Limits
 from runner.errors import InsufficientResources
 from runner.evaluation import admission as admission_module
-from runner.evaluation.admission import Admission, HostCapacity
+from runner.evaluation.admission import Admission, HostCapacity, OwnClaims
 
 LIMITS = Limits(memory_bytes=100 * MIB, cpus=1)
 
@@ -127,7 +127,9 @@ async def test_a_remote_hosts_memory_is_not_this_ones(
 
 
 async def test_room_is_given_back_by_whoever_is_cancelled(tmp_path: Path) -> None:
-    made, inside = admission(tmp_path, cpus=1), asyncio.Event()
+    claims = OwnClaims()
+    capacity = HostCapacity(cpus=1, memory_bytes=1000 * MIB, evidence_directory=tmp_path)
+    made, inside = Admission(capacity, claims), asyncio.Event()
 
     async def hold() -> None:
         async with made.admitted(LIMITS):
@@ -143,4 +145,4 @@ async def test_room_is_given_back_by_whoever_is_cancelled(tmp_path: Path) -> Non
         for task in (holder, waiting, holder):
             task.cancel()
         await asyncio.gather(holder, waiting, return_exceptions=True)
-    assert (made._cpus, made._memory) == (0.0, 0)
+    assert claims._taken == []

@@ -132,6 +132,14 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         return False
 
     @rule()
+    def look(self) -> None:
+        """A look says what asking would, and lets nobody through."""
+        before = self.breaker.probing_since is None, self.breaker.state
+        looked = self.breakers.look(NAME)
+        assert (self.breaker.probing_since is None, self.breaker.state) == before
+        assert self.granted() == looked.granted
+
+    @rule()
     def succeed(self) -> None:
         self.breakers.succeeded(NAME)
         self.model.succeed(self.clock.now)
@@ -159,7 +167,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
-TestBreakerAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 class Lab:
@@ -358,6 +366,29 @@ async def test_the_gate_opens_again(lab: Lab) -> None:
         await gate.enter()
         await gate.succeeded()
     assert lab.store.all() == {}
+
+
+async def test_a_check_lets_nobody_through(lab: Lab) -> None:
+    gate = BreakerGate(lab.breakers, NAME)
+    lab.fail(3)
+    with pytest.raises(Postponed, match="no answer"):
+        await gate.check()
+    lab.clock.move(100)
+    for _ in range(3):
+        await gate.check()
+    await gate.enter()
+    with pytest.raises(Postponed):
+        await gate.check()
+
+
+async def test_who_only_checks_notices_a_clock_set_back(lab: Lab) -> None:
+    gate = BreakerGate(lab.breakers, NAME)
+    lab.fail(3)
+    lab.clock.move(-365 * 24 * 3600)
+    with pytest.raises(Postponed):
+        await gate.check()
+    lab.clock.move(100)
+    await gate.check()
 
 
 async def test_of_many_that_enter_at_once_one_may_probe(lab: Lab) -> None:

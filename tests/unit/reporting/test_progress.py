@@ -10,7 +10,7 @@ from rich.console import Console
 
 from runner.domain import EventKind, RunEvent
 from runner.reporting import LiveProgress, PlainProgress, QuietProgress, progress_for
-from tests.unit.records.nouns import STARTED, event
+from tests.unit.records.nouns import RUN_ID, STARTED, event
 
 HOSTILE = "\x1b[2J[red]x[/red]"
 
@@ -114,8 +114,7 @@ def test_a_run_that_waits_and_goes_on() -> None:
     said = [
         "run 20261122-103800-1f2e3d: waits in the queue",
         "run 20261122-103800-1f2e3d: a worker has it (w1\\x1b[2J[red]x[/red])",
-        "run 20261122-103800-1f2e3d waits until 12:30:05 UTC: "
-        "endpoint https://x \\x1b[2J[red]x[/red]",
+        f"run {RUN_ID} waits until 12:30:05 UTC: endpoint https://x \\x1b[2J[red]x[/red]",
         "run 20261122-103800-1f2e3d goes on: 12 of 51 tasks were judged before",
     ]
     stream = io.StringIO()

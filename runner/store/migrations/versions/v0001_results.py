@@ -30,9 +30,7 @@ def upgrade() -> None:
         sa.Column("document", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", name="executions_pkey"),
     )
-    op.create_index(
-        "executions_by_score", "executions", ["suite_name", "suite_version", "score"]
-    )
+    op.create_index("executions_by_score", "executions", ["suite_name", "suite_version", "score"])
     op.create_index("executions_by_time", "executions", ["started_at"])
     op.create_table(
         "attempts",

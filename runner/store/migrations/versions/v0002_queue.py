@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("not_before", sa.BigInteger()),
         sa.Column("submitted_at", sa.BigInteger(), nullable=False),
         sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("first_claimed_at", sa.BigInteger()),
         sa.Column("finished_at", sa.BigInteger()),

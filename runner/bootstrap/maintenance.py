@@ -1,0 +1,121 @@
+"""Keeps an evaluation host in order: what nobody needs any more goes, what a run needs stays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.bootstrap.host import Host, client_of, images_of, journals_of
+from runner.bootstrap.request import CleanupReport
+from runner.config import Settings, state_directory
+from runner.domain import RunPlan
+from runner.domain.removal import Cleaned, Removal, RemovalKind
+from runner.engine import EngineClient
+from runner.errors import NotSetUp
+from runner.images.cleanup import ImageCleanup
+from runner.images.setup import find_set_up
+from runner.images.use import ImageUse, NotedImages
+from runner.ports import ImageProvider
+from runner.records.retention import (
+    Keep,
+    Retention,
+    clean_build_logs,
+    clean_runs,
+    clean_submissions,
+    clean_wheels,
+)
+from runner.sandbox.reaper import reap
+
+DAY_SECONDS = 86400
+KILLED = "left by a runner that was killed"
+
+
+def noted_images(host: Host) -> ImageProvider:
+    """As `images_of`, and their use is noted, so that `cleanup` knows which are wanted."""
+    use = image_use_of(host.settings, host.client)
+    return NotedImages(images_of(host), host.client, use)
+
+
+@contextmanager
+def image_held(host: Host | None, plan: RunPlan) -> Iterator[None]:
+    """Within it no `cleanup` removes the image of `plan`; a run does all its work in it."""
+    if host is None or plan.image is None:
+        yield
+        return
+    with image_use_of(host.settings, host.client).held(plan.image.image_id):
+        yield
+
+
+def image_use_of(settings: Settings, client: EngineClient) -> ImageUse:
+    """When images of this engine were used: beside the journals, a directory for each engine."""
+    engine = journals_of(settings, client).name
+    return ImageUse(state_directory(settings, os.environ) / "images-used" / engine)
+
+
+def cleanup(
+    settings: Settings, *, dry_run: bool, everything: bool, keep: Keep | None = None
+) -> CleanupReport:
+    """Removes what killed runners left, what is too old, and images beyond the space allowed.
+
+    With `everything`, also all images of submissions and what `set_up` made. `keep` says of a run
+    id whether its job still needs its files; without it no submission's files are touched. Raises
+    InfrastructureError.
+    """
+
+    async def clean() -> CleanupReport:
+        with client_of(settings) as client:
+            cleaned = await _engine_cleaned(settings, client, dry_run, everything)
+        cleaned += _files_cleaned(settings, dry_run, keep)
+        return CleanupReport(removals=cleaned.removed, spared=cleaned.kept)
+
+    return asyncio.run(clean())
+
+
+async def _engine_cleaned(
+    settings: Settings, client: EngineClient, dry_run: bool, everything: bool
+) -> Cleaned:
+    gone = await reap(client, journals_of(settings, client), dry_run=dry_run)
+    reaped = [Removal(kind=RemovalKind.CONTAINER, name=name, why=KILLED) for name in gone]
+    cleaned = Cleaned(removed=tuple(reaped))
+    use = image_use_of(settings, client)
+    images = await ImageCleanup.of(client, use, dry_run=dry_run, reaped=gone)
+    cleaned += await images.interrupted_builds()
+    if everything:
+        cleaned += await images.everything()
+    else:
+        cleaned += await images.least_used(settings.retention.image_bytes)
+        cleaned += await _superseded(settings, client, images)
+    images.forget_gone()
+    return cleaned
+
+
+async def _superseded(settings: Settings, client: EngineClient, images: ImageCleanup) -> Cleaned:
+    try:
+        current = await find_set_up(client, base_reference=settings.images.base_reference)
+    except NotSetUp:
+        return Cleaned()
+    return await images.superseded(current)
+
+
+def _files_cleaned(settings: Settings, dry_run: bool, keep: Keep | None) -> Cleaned:
+    runs = settings.storage.runs_dir.expanduser()
+    state = state_directory(settings, os.environ)
+    retention = _retention(settings, dry_run, keep)
+    cleaned = clean_runs(runs, retention)
+    if keep is not None:
+        cleaned += clean_submissions(state / "submissions", retention)
+    cleaned += clean_build_logs(state / "builds", retention)
+    return cleaned + clean_wheels(state / "wheels", retention)
+
+
+def _retention(settings: Settings, dry_run: bool, keep: Keep | None) -> Retention:
+    days = settings.retention.runs_days
+    return Retention(
+        now=time.time(),
+        seconds=days * DAY_SECONDS if days else None,
+        keep=keep or (lambda _run_id: False),
+        dry_run=dry_run,
+    )

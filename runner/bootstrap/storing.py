@@ -1,0 +1,32 @@
+"""The store, and the key, that the settings name."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from runner.config import Settings, state_directory
+from runner.intake.sealing import Sealer
+from runner.store import Store, open_store, sqlite_url
+
+DATABASE_NAME = "agenttrace.db"
+KEY_NAME = "secret.key"
+
+
+def store_of(settings: Settings) -> AbstractContextManager[Store]:
+    """The database with queue, quotas, results and breakers, ready for use.
+
+    Raises StoreUnavailable, InvalidConfiguration.
+    """
+    url = settings.storage.database_url.get_secret_value() or sqlite_url(
+        state_directory(settings, os.environ) / DATABASE_NAME
+    )
+    return open_store(url, settings.storage.database_patience_seconds)
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """What seals and unseals the credentials of queued submissions."""
+    if settings.storage.key_file:
+        return Sealer(Path(settings.storage.key_file).expanduser())
+    return Sealer(state_directory(settings, os.environ) / KEY_NAME)

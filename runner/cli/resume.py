@@ -1,0 +1,65 @@
+"""`agenttrace resume`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.invocation import json_option, load, settings_options
+from runner.cli.run import conclude
+from runner.cli.runs import complete_runs, output_option
+
+if TYPE_CHECKING:
+    from runner.domain import BenchmarkExecution
+
+
+@click.command(
+    short_help="Go on with a run that was stopped.",
+    epilog="""\b
+Examples:
+  agenttrace resume 20260314-092653-1f2e3d
+  agenttrace resume 20260314-09 --json -q > result.json
+
+\b
+Exit codes are those of `run`.
+""",
+)
+@click.argument("run", shell_complete=complete_runs)
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="SCORE",
+    help="Exit with 1 when the overall score (0-100) is lower.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result alone.")
+@output_option
+@settings_options
+@json_option
+def resume(
+    *,
+    run: str,
+    fail_under: float | None,
+    quiet: bool,
+    output: Path | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Go on with RUN (its id, or as much of it as is unique) from the last finished attempt.
+
+    What has a verdict is not run again. What was interrupted, or has no verdict through a fault of
+    ours, is. The tasks, their order, the seed and the limits are those that the run was begun with;
+    its image is made again if it is gone.
+    """
+    from runner import bootstrap
+    from runner.reporting import progress_for
+
+    settings = load(profile, {"storage.runs_dir": output}).settings
+
+    def resumed() -> tuple[BenchmarkExecution, Path]:
+        with progress_for(sys.stderr, quiet=quiet) as progress:
+            return bootstrap.resume(settings, run, [progress.notify], progress.say)
+
+    conclude(resumed, fail_under, as_json=as_json)
