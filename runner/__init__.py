@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.bootstrap import TaskExecutor
+    from runner.bootstrap import BenchmarkOrchestrator, SubmissionHandler, TaskExecutor
     from runner.domain import (
         AgentEndpoint,
         BenchmarkCategory,
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
         ExecutionProgress,
         ExecutionStatus,
         FailureReason,
+        JobOptions,
         ResourceUsage,
+        Schedule,
         TaskExecution,
+        ValidationResult,
     )
     from runner.errors import RunnerError
     from runner.intake import image_submission, load_submission
@@ -32,6 +35,7 @@ _HOMES = {
     "AgentEndpoint": "runner.domain",
     "BenchmarkCategory": "runner.domain",
     "BenchmarkExecution": "runner.domain",
+    "BenchmarkOrchestrator": "runner.bootstrap",
     "BenchmarkSubmission": "runner.domain",
     "BenchmarkTask": "runner.domain",
     "CategoryExecution": "runner.domain",
@@ -41,9 +45,13 @@ _HOMES = {
     "ExecutionStatus": "runner.domain",
     "FailureReason": "runner.domain",
     "ResourceUsage": "runner.domain",
+    "JobOptions": "runner.domain",
     "RunnerError": "runner.errors",
+    "Schedule": "runner.domain",
+    "SubmissionHandler": "runner.bootstrap",
     "TaskExecution": "runner.domain",
     "TaskExecutor": "runner.bootstrap",
+    "ValidationResult": "runner.domain",
     "image_submission": "runner.intake",
     "load_submission": "runner.intake",
     "load_suite": "runner.suites",
@@ -53,6 +61,7 @@ __all__ = [
     "AgentEndpoint",
     "BenchmarkCategory",
     "BenchmarkExecution",
+    "BenchmarkOrchestrator",
     "BenchmarkSubmission",
     "BenchmarkTask",
     "CategoryExecution",
@@ -61,10 +70,14 @@ __all__ = [
     "ExecutionProgress",
     "ExecutionStatus",
     "FailureReason",
+    "JobOptions",
     "ResourceUsage",
     "RunnerError",
+    "Schedule",
+    "SubmissionHandler",
     "TaskExecution",
     "TaskExecutor",
+    "ValidationResult",
     "image_submission",
     "load_submission",
     "load_suite",

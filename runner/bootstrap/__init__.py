@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
     from runner.bootstrap.running import resume, run
     from runner.bootstrap.submission_handler import SubmissionHandler
+    from runner.bootstrap.submitting import SubmitRequest, submit
     from runner.bootstrap.task_executor import TaskExecutor
     from runner.doctor import Check, DoctorReport
 
@@ -27,6 +28,7 @@ _HOMES = {
     "RunRequest": "runner.bootstrap.request",
     "SetUpReport": "runner.bootstrap.request",
     "SubmissionHandler": "runner.bootstrap.submission_handler",
+    "SubmitRequest": "runner.bootstrap.submitting",
     "TaskExecutor": "runner.bootstrap.task_executor",
     "catalog": "runner.bootstrap.planning",
     "cleanup": "runner.bootstrap.maintenance",
@@ -36,6 +38,7 @@ _HOMES = {
     "resume": "runner.bootstrap.running",
     "run": "runner.bootstrap.running",
     "set_up": "runner.bootstrap.commands",
+    "submit": "runner.bootstrap.submitting",
     "work": "runner.bootstrap.orchestration",
 }
 
@@ -47,6 +50,7 @@ __all__ = [
     "RunRequest",
     "SetUpReport",
     "SubmissionHandler",
+    "SubmitRequest",
     "TaskExecutor",
     "catalog",
     "cleanup",
@@ -56,6 +60,7 @@ __all__ = [
     "resume",
     "run",
     "set_up",
+    "submit",
     "work",
 ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.host import Host, open_host
+from runner.bootstrap.maintenance import image_held
 from runner.bootstrap.planning import make_plan, plan_again
 from runner.bootstrap.request import RunRequest
 from runner.bootstrap.running import executor_of
@@ -167,7 +168,8 @@ class Jobs:
             observers=self._observers,
             stop=job.stop,
         )
-        return await executor.execute_tasks()
+        with image_held(host, plan):
+            return await executor.execute_tasks()
 
     async def _host_for(self, submission: BenchmarkSubmission) -> Host | None:
         if submission.agent_endpoint.remote:

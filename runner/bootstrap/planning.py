@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.bootstrap.host import Host, base_image_running, capacity_of, images_of
+from runner.bootstrap.host import Host, base_image_running, capacity_of
+from runner.bootstrap.maintenance import noted_images
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings, settings_as_data
 from runner.domain import (
@@ -151,7 +152,7 @@ async def _image_for(
     if host is None:
         return None
     _check_capacity(host, tasks)
-    image = await images_of(host).prepare(submission, say)
+    image = await noted_images(host).prepare(submission, say)
     known_good = base_image_running(host, ("true",))
     await greet(image, known_good, host.settings.limits, host.sandbox, host.transport)
     return image

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.host import Host, host_for
+from runner.bootstrap.maintenance import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.request import RunRequest
@@ -105,7 +106,8 @@ async def _executed(
     executor = executor_of(
         settings, host, plan, evidence=evidence, gate=gate, observers=observers, stop=stop
     )
-    with signals(lambda: _on_signal(stop, plan, (evidence.event, *observers))):
+    told = (evidence.event, *observers)
+    with image_held(host, plan), signals(lambda: _on_signal(stop, plan, told)):
         execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
     if execution.status is ExecutionStatus.CANCELLED:
         raise Interrupted(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.bootstrap.host import host_for
+from runner.bootstrap.maintenance import image_held
 from runner.bootstrap.planning import make_plan
 from runner.bootstrap.request import RunRequest
 from runner.bootstrap.running import executor_of, local_gate, recorded
@@ -93,7 +94,7 @@ class TaskExecutor:
         settings = self.settings
         async with host_for(settings, submission) as host:
             plan = await make_plan(settings, host, request, submission, self._say, tasks=tasks)
-            with recorded(settings, plan) as evidence:
+            with image_held(host, plan), recorded(settings, plan) as evidence:
                 self.last_run = evidence.path
                 gate = local_gate(settings, submission)
                 yield executor_of(

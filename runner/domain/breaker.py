@@ -70,6 +70,8 @@ class Permission(Noun):
     """When to ask again, where it is not."""
     reason: str = ""
     """The last failure, where it is not."""
+    probing: bool = False
+    """It is not, but a call is under way that shows, sooner than `retry_at`, how things are."""
 
 
 GRANTED = Permission(granted=True)
@@ -108,7 +110,7 @@ def _allow_open(
     opened_at = _not_after(now, breaker.opened_at)
     until = opened_at + timedelta(seconds=policy.open_seconds)
     if now < until:
-        return _changed(breaker, opened_at=opened_at), _refused(breaker, until)
+        return _changed(breaker, opened_at=opened_at), _refused(breaker, until, probing=False)
     return _probing(breaker, now)
 
 
@@ -123,7 +125,7 @@ def _allow_half_open(
         return _probing(breaker, now)
     # The call under way will most often end long before it would count as lost.
     until = min(lost_at, now + timedelta(seconds=policy.open_seconds))
-    return _changed(breaker, probing_since=since), _refused(breaker, until)
+    return _changed(breaker, probing_since=since), _refused(breaker, until, probing=True)
 
 
 def succeeded(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> Breaker:  # noqa: ARG001 -- the three are called alike
@@ -180,8 +182,9 @@ def _probing(breaker: Breaker, now: datetime) -> tuple[Breaker, Permission]:
     return _changed(breaker, state=half_open, opened_at=None, probing_since=now), GRANTED
 
 
-def _refused(breaker: Breaker, until: datetime) -> Permission:
-    return Permission(granted=False, retry_at=until, reason=breaker.last_failure)
+def _refused(breaker: Breaker, until: datetime, *, probing: bool) -> Permission:
+    last = breaker.last_failure
+    return Permission(granted=False, retry_at=until, reason=last, probing=probing)
 
 
 def _not_after(now: datetime, moment: datetime | None) -> datetime:

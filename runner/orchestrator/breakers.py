@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from runner.domain import Breaker, BreakerPolicy, BreakerStatus, Permission
-from runner.domain.breaker import AS_NEW, allow, failed, retry_at, succeeded
+from runner.domain.breaker import AS_NEW, allow, failed, retry_at, succeeded, withdrawn
 from runner.domain.text import one_line
 from runner.errors import Postponed
 from runner.ports import Breakers, BreakerStore
 
 T = TypeVar("T")
+
+PROBE_CHECK_SECONDS = 1.0
+"""How often an attempt that waits for the one let through looks how it went."""
 
 
 def _utc_now() -> datetime:
@@ -80,6 +83,10 @@ class SharedBreakers:
         now = self._now()
         self._store.update(name, lambda breaker: (failed(breaker, self._policy, now, reason), None))
 
+    def withdrawn(self, name: str) -> None:
+        """See ports.Breakers."""
+        self._store.update(name, lambda breaker: (withdrawn(breaker), None))
+
     def statuses(self) -> tuple[BreakerStatus, ...]:
         """See ports.Breakers."""
         return tuple(
@@ -91,8 +98,8 @@ class SharedBreakers:
 class BreakerGate:
     """Implements ports.Gate with one breaker.
 
-    Who is cancelled between `enter` and telling how it went may have been the one call let through:
-    BreakerPolicy.probe_seconds later it counts as lost.
+    The one let through may be killed before it can tell how it went, or withdraw: it counts as lost
+    BreakerPolicy.probe_seconds later, which is how long `enter` waits at most for each.
     """
 
     def __init__(self, breakers: Breakers, name: str) -> None:
@@ -101,11 +108,19 @@ class BreakerGate:
 
     async def check(self) -> None:
         """Before work that leads to attempts; raises Postponed where `enter` would."""
-        self._must_be_granted(await asyncio.to_thread(self._breakers.look, self._name))
+        permission = await asyncio.to_thread(self._breakers.look, self._name)
+        if not (permission.granted or permission.probing):
+            raise self._postponed(permission)
 
     async def enter(self) -> None:
         """See ports.Gate."""
-        self._must_be_granted(await asyncio.to_thread(self._breakers.allow, self._name))
+        while True:
+            permission = await asyncio.to_thread(self._breakers.allow, self._name)
+            if permission.granted:
+                return
+            if not permission.probing:
+                raise self._postponed(permission)
+            await asyncio.sleep(PROBE_CHECK_SECONDS)
 
     async def succeeded(self) -> None:
         """See ports.Gate."""
@@ -115,12 +130,14 @@ class BreakerGate:
         """See ports.Gate."""
         await asyncio.to_thread(self._breakers.failed, self._name, reason)
 
-    def _must_be_granted(self, permission: Permission) -> None:
-        if permission.granted:
-            return
+    async def withdrawn(self) -> None:
+        """See ports.Gate."""
+        await asyncio.to_thread(self._breakers.withdrawn, self._name)
+
+    def _postponed(self, permission: Permission) -> Postponed:
         until = permission.retry_at or _utc_now()
         last = permission.reason or "no reason was given"
-        raise Postponed(
+        return Postponed(
             f"the circuit breaker of {one_line(self._name)} is open; the last failure: {last}",
             remedy=f"nothing needs to be done: it is tried again at {until:%Y-%m-%d %H:%M:%S %Z}",
             until=until,

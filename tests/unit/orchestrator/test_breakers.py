@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from runner.domain import Breaker, BreakerPolicy, BreakerState
 from runner.errors import Postponed
+from runner.orchestrator import breakers as breakers_module
 from runner.orchestrator.breakers import BreakerGate, MemoryBreakerStore, SharedBreakers
 
 NAME = "endpoint https://agents.example:443"
@@ -61,7 +62,8 @@ class Model:
         return sum(1 for event, _ in self.history if event == kind)
 
     def probe_under_way(self) -> bool:
-        told = [kind for kind, _ in self.history if kind in ("granted", "succeeded")]
+        kinds = ("granted", "succeeded", "withdrawn")
+        told = [kind for kind, _ in self.history if kind in kinds]
         return bool(told) and told[-1] == "granted"
 
     def ask(self, now: datetime) -> bool:
@@ -126,6 +128,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             assert permission.retry_at is None
             return True
         assert permission.reason == "it failed"
+        assert permission.probing == (self.model.state == "half_open")
         assert permission.retry_at is not None
         wait = (permission.retry_at - self.clock.now).total_seconds()
         assert 0 < wait <= POLICY.open_seconds
@@ -143,6 +146,11 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     def succeed(self) -> None:
         self.breakers.succeeded(NAME)
         self.model.succeed(self.clock.now)
+
+    @rule()
+    def withdraw(self) -> None:
+        self.breakers.withdrawn(NAME)
+        self.model.history.append(("withdrawn", self.clock.now))
 
     @rule(times=st.integers(1, 3))
     def fail(self, times: int) -> None:
@@ -377,8 +385,7 @@ async def test_a_check_lets_nobody_through(lab: Lab) -> None:
     for _ in range(3):
         await gate.check()
     await gate.enter()
-    with pytest.raises(Postponed):
-        await gate.check()
+    await gate.check()  # `enter` would wait
 
 
 async def test_who_only_checks_notices_a_clock_set_back(lab: Lab) -> None:
@@ -391,10 +398,65 @@ async def test_who_only_checks_notices_a_clock_set_back(lab: Lab) -> None:
     await gate.check()
 
 
-async def test_of_many_that_enter_at_once_one_may_probe(lab: Lab) -> None:
+async def test_a_call_given_up_lets_the_next_one_probe(lab: Lab) -> None:
     gate = BreakerGate(lab.breakers, NAME)
     lab.fail(3)
     lab.clock.move(100)
-    results = await asyncio.gather(*(gate.enter() for _ in range(10)), return_exceptions=True)
-    assert results.count(None) == 1
-    assert sum(isinstance(result, Postponed) for result in results) == 9
+    await gate.enter()
+    await gate.withdrawn()
+    await asyncio.wait_for(gate.enter(), 20)
+    assert lab.state is BreakerState.HALF_OPEN
+
+
+class Visitors:
+    """Ten attempts at the gate of a half-open breaker, and those that are inside."""
+
+    def __init__(self, gate: BreakerGate) -> None:
+        self.gate = gate
+        self.inside = 0
+        self.tasks = [asyncio.create_task(self._visit()) for _ in range(10)]
+
+    async def _visit(self) -> None:
+        await self.gate.enter()
+        self.inside += 1
+
+    async def until(self, inside: int) -> None:
+        async with asyncio.timeout(20):
+            while self.inside < inside:  # noqa: ASYNC110 -- real threads are waited for
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)  # for more to come in, if they can
+        assert self.inside == inside
+
+    async def endings(self) -> list[BaseException | None]:
+        gathered = asyncio.gather(*self.tasks, return_exceptions=True)
+        return await asyncio.wait_for(gathered, 20)
+
+
+async def test_while_one_probes_the_others_wait(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers_module, "PROBE_CHECK_SECONDS", 0.001)
+    gate = BreakerGate(lab.breakers, NAME)
+    lab.fail(3)
+    lab.clock.move(100)
+    visitors = Visitors(gate)
+    await visitors.until(1)
+    await gate.succeeded()
+    await visitors.until(2)
+    await gate.succeeded()
+    assert await visitors.endings() == [None] * 10
+
+
+async def test_when_the_one_that_probes_fails_the_others_are_postponed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers_module, "PROBE_CHECK_SECONDS", 0.001)
+    gate = BreakerGate(lab.breakers, NAME)
+    lab.fail(3)
+    lab.clock.move(100)
+    visitors = Visitors(gate)
+    await visitors.until(1)
+    await gate.failed("still no answer")
+    endings = await visitors.endings()
+    assert endings.count(None) == 1
+    postponed = [ending for ending in endings if isinstance(ending, Postponed)]
+    assert len(postponed) == 9
+    assert {ending.until for ending in postponed} == {lab.clock.now + timedelta(seconds=100)}

@@ -30,15 +30,16 @@ ENDED = event(EventKind.RUN_FINISHED, data={"status": "completed"})
 
 
 def followed(path: Path, *steps: Callable[[], object], awaited: bool = False) -> list[RunEvent]:
-    """All events; each time that there is nothing new, the next step is done."""
+    """All events; each time that there is nothing new, the next step is done.
+
+    It is `awaited`, or not, until all steps are done, and not any more then.
+    """
     found, waiting = [], list(steps)
-    for each in follow(path, 0, lambda: awaited):
+    for each in follow(path, 0, lambda: awaited and bool(waiting)):
         if each is not None:
             found.append(each)
         elif waiting:
             waiting.pop(0)()
-        else:
-            awaited = False
     assert not waiting, "ended before all was done"
     return found
 
@@ -98,12 +99,16 @@ def test_a_line_without_end_is_not_kept(directory: RunDirectory) -> None:
 def test_a_run_whose_runner_was_killed(directory: RunDirectory) -> None:
     directory.event(started("t1"))
     found = []
-    with pytest.raises(InfrastructureError) as raised:
+
+    def watch() -> None:
         for each in follow(directory.path, 0):
             found.append(each)
             if found == [started("t1"), None]:
                 directory.event(started("t2"))
                 directory.close()
+
+    with pytest.raises(InfrastructureError) as raised:
+        watch()
     assert [each for each in found if each] == [started("t1"), started("t2")]
     assert raised.value.message == f"the runner of run {RUN_ID} ended before the run did"
     assert f"`agenttrace resume {RUN_ID}`" in raised.value.remedy
