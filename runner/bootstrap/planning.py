@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.bootstrap.host import Host, base_image_running, capacity_of
+from runner.bootstrap.host import Host, base_image_running
 from runner.bootstrap.maintenance import noted_images
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings, settings_as_data
@@ -23,7 +23,6 @@ from runner.domain import (
     Suite,
 )
 from runner.errors import UsageError
-from runner.evaluation import Admission
 from runner.evaluation.preflight import greet
 from runner.intake import image_submission, load_submission
 from runner.ports import Say, SuiteCatalog
@@ -160,9 +159,8 @@ async def _image_for(
 
 def _check_capacity(host: Host, tasks: Sequence[BenchmarkTask]) -> None:
     """Raises InsufficientResources before anything is built or written for what cannot be run."""
-    admission = Admission(capacity_of(host))
     for limits in {task.limits.applied_to(host.settings.limits) for task in tasks}:
-        admission.check(limits)
+        host.admission.check(limits)
 
 
 def submission_of(request: RunRequest) -> BenchmarkSubmission:

@@ -91,12 +91,15 @@ def job(settings: Settings, run_id: str) -> JobStanding:
 
 
 def job_if_any(settings: Settings, run_id: str) -> JobStanding | None:
-    """The job of a run that need not have been queued; no database is made to find that out."""
+    """The job of a run that need not have been queued; no database is made to find that out.
+
+    Raises UsageError when several match.
+    """
     if not database_exists(settings):
         return None
-    with suppress(UsageError):
-        return job(settings, run_id)
-    return None
+    with store_of(settings) as store:
+        fitting = _fitting(store.queue, run_id)
+    return job(settings, run_id) if fitting else None
 
 
 def job_events(settings: Settings, run_id: str) -> tuple[NumberedEvent, ...]:
@@ -154,9 +157,7 @@ def _find_all(queue: JobQueue, wanted: Sequence[str]) -> list[str]:
 
 def _find(queue: JobQueue, wanted: str) -> Job:
     """As `records.find_run` does; raises UsageError when no job or several match."""
-    with suppress(UsageError):
-        return queue.job(wanted)
-    fitting = [each for each in queue.jobs() if wanted and each.run_id.startswith(wanted)]
+    fitting = _fitting(queue, wanted)
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
@@ -166,6 +167,13 @@ def _find(queue: JobQueue, wanted: str) -> Job:
         f"{len(fitting)} jobs start with {wanted!r}: {names}{', ...' if len(fitting) > 3 else ''}",
         remedy="give more of the id",
     )
+
+
+def _fitting(queue: JobQueue, wanted: str) -> list[Job]:
+    """The job of that id, else those whose ids start with it."""
+    with suppress(UsageError):
+        return [queue.job(wanted)]
+    return [each for each in queue.jobs() if wanted and each.run_id.startswith(wanted)]
 
 
 def _place(queue: JobQueue, job: Job) -> int | None:

@@ -165,23 +165,28 @@ class Executor:
 
     async def _try(self, task: BenchmarkTask, repeat: int, of_ours: int) -> Tried:
         """The try number `of_ours` of this runner; earlier ones may have made attempts before."""
+        await self.gate.enter()
+        try:
+            tried = await self._admitted(task, repeat, of_ours)
+        except BaseException:
+            await self.gate.withdrawn()
+            raise
+        await self._pass_on(tried)
+        return tried
+
+    async def _admitted(self, task: BenchmarkTask, repeat: int, of_ours: int) -> Tried:
         limits = task.limits.applied_to(self.plan.limits)
         async with self.admission.admitted(limits):
             if self.stop.level is not Stop.NO and of_ours == 1:
                 raise _Drained
             number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
-            await self.gate.enter()
             self._tell(EventKind.TASK_STARTED, task, repeat, number)
             staging = self.evidence.staging()
             context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
             try:
                 tried = await self._try_in(staging, context)
-            except BaseException:
-                await self.gate.withdrawn()
-                raise
             finally:
                 await _to_its_end(shutil.rmtree, staging, True)
-        await self._pass_on(tried)
         if not tried.execution.has_verdict and of_ours <= self.retry.retries:
             self._tell_retried(context, tried)
         return tried

@@ -24,7 +24,9 @@ def requirements_problem(source: Path) -> str:
         text = _read(source / REQUIREMENTS_NAME)
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return f"{REQUIREMENTS_NAME}: {(error.strerror or str(error)).lower()}"
+    except ValueError as error:
         return f"{REQUIREMENTS_NAME}: {one_line(str(error), 120)}"
     for line in text.replace("\\\n", " ").split("\n"):
         if problem := _problem(_COMMENT.sub("", line).strip()):

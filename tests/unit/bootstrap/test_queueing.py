@@ -25,7 +25,6 @@ from runner.store import Store
 from tests.unit.store.nouns import ALICE, UNLIMITED, new_job
 
 IDS = ("20260314-092600-aaaaaa", "20260314-092700-bbbbbb", "20260315-000000-cccccc")
-LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -153,3 +152,5 @@ def test_a_run_that_was_not_queued(settings: Settings, store: Store) -> None:
     found = queueing.job_if_any(settings, IDS[1])
     assert found
     assert found.job.run_id == IDS[1]
+    with pytest.raises(UsageError, match="2 jobs start with"):
+        queueing.job_if_any(settings, IDS[0][:8])

@@ -169,13 +169,10 @@ def test_addresses(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "dev", "dev@", "@x.com", "a b@x.com", "Name <a@b.com>", "a@localhost", "a@b..com"]
-    + [
-        "a@[127.0.0.1]",
-        "a@b.com\r\nBcc: x@y.com",
-        "a@b.com ",
+    [
+        *("", "dev", "dev@", "@x.com", "a b@x.com", "Name <a@b.com>", "a@localhost", "a@b..com"),
+        *("a@[127.0.0.1]", "a@b.com\r\nBcc: x@y.com", "a@b.com ", "\ud800@b.com"),
         "a" * 300 + "@b.com",
-        "\ud800@b.com",
     ],
 )
 def test_no_addresses(address: str) -> None:
@@ -323,7 +320,7 @@ def test_requirements_that_are_no_file(tmp_path: Path) -> None:
     )
     found = outcome(CheckName.CONFIG_VALID, agent_endpoint=endpoint)
     assert not found.passed
-    assert "root" not in found.message
+    assert "root:" not in found.message
 
 
 def test_the_quota() -> None:

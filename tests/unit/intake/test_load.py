@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.domain import BenchmarkCategory, BenchmarkSubmission
 from runner.errors import InvalidSubmission
-from runner.intake import image_submission, load_submission
+from runner.intake import check_source, image_submission, load_submission, read_submission
 from runner.intake.manifest import MAX_MANIFEST_BYTES, parse_manifest
 
 HEAD = 'agent_name = "echo"\nagent_version = "1.0.0"\n'
@@ -219,14 +219,90 @@ def test_a_link_may_not_lead_out(tmp_path: Path) -> None:
     assert "leads out of" in refusal(directory(inside, LOCAL))
 
 
-def test_a_url_cannot_be_run_yet() -> None:
-    assert "cannot be run yet" in refusal("https://example.com/agent")
+def test_a_url_is_an_http_submission() -> None:
+    loaded = load_submission("https://agents.example.com:8443/ask?x=1")
+    assert (loaded.agent_name, loaded.agent_version) == ("agents.example.com", "0.0.0")
+    endpoint = loaded.agent_endpoint
+    assert (endpoint.endpoint_type, endpoint.auth_type) == ("http", "none")
+    assert endpoint.url == "https://agents.example.com:8443/ask?x=1"
+    assert endpoint.source is None
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("grpc://example.com:50051", "gRPC agents cannot be run yet"),
+        ("grpcs://example.com:50051", "gRPC agents cannot be run yet"),
+        ("ftp://example.com/", "is not a URL of an agent"),
+        ("https://", "is not a URL of an agent"),
+        ("https://a b/", "is not a URL of an agent"),
+        ("https://a\x1b[2J/", "is not a URL of an agent"),
+    ],
+)
+def test_urls_that_are_none_of_an_agent(url: str, part: str) -> None:
+    text = refusal(url)
+    assert part in text
+    assert text.isprintable()
+
+
+def test_a_url_has_no_interface() -> None:
+    assert "cannot be given for a http agent" in refusal("https://x.example/", interface="http")
+
+
+def test_what_a_manifest_names_can_be_looked_at_later(tmp_path: Path) -> None:
+    read = read_submission(str(directory(tmp_path, LOCAL)))
+    (tmp_path / "agent.py").unlink()
+    with pytest.raises(InvalidSubmission, match="there is neither"):
+        check_source(read)
 
 
 def test_an_http_endpoint_parses(tmp_path: Path) -> None:
     manifest = HEAD + '[agent_endpoint]\nendpoint_type = "http"\nurl = "https://x.example/a"\n'
     loaded: BenchmarkSubmission = load_submission(str(directory(tmp_path, manifest)))
     assert loaded.agent_endpoint.url == "https://x.example/a"
+    assert loaded.agent_endpoint.auth_header == "X-API-Key"
+
+
+HTTP = HEAD + '[agent_endpoint]\nendpoint_type = "http"\nurl = "https://x.example/a"\n'
+
+
+def test_headers_of_an_http_endpoint(tmp_path: Path) -> None:
+    manifest = HTTP + (
+        'auth_type = "api_key"\nauth_env = "AGENT_KEY"\nauth_header = "X-Key"\n'
+        '[agent_endpoint.headers]\nX-Team = "s3cret"\n'
+    )
+    endpoint = load_submission(str(directory(tmp_path, manifest))).agent_endpoint
+    assert (endpoint.auth_type, endpoint.auth_header) == ("api_key", "X-Key")
+    assert endpoint.headers["X-Team"].get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        ('[agent_endpoint.headers]\n"X y" = "s3cret"', "'X y' is not the name of a header"),
+        ('[agent_endpoint.headers]\nHost = "s3cret"', "Host is set by the runner"),
+        ('[agent_endpoint.headers]\nauthorization = "s3cret"', "authorization is set by"),
+        ('[agent_endpoint.headers]\nTransfer-Encoding = "s3cret"', "is set by the runner"),
+        ('[agent_endpoint.headers]\nX = "s3cret\\r\\nY: z"', "X is empty, or holds"),
+        ('[agent_endpoint.headers]\nX = ""', "X is empty, or holds"),
+        ('[agent_endpoint.headers]\nX = "s3cret é"', "X is empty, or holds"),
+        ('[agent_endpoint.headers]\nX = "1"\nx = "2"', "is there twice"),
+        ("[agent_endpoint.headers]\nX = 1", "valid string"),
+        ('auth_header = "X y"', "'X y' is not the name of a header"),
+        ('auth_header = "Host"', "Host is set by the runner"),
+        ('[agent_endpoint.auth_credentials]\ntoken = "s3cret"', "do not belong in a manifest"),
+    ],
+)
+def test_headers_that_cannot_be_sent(lines: str, part: str) -> None:
+    text = problem_of((HTTP + lines).encode())
+    assert part in text
+    assert "s3cret" not in text
+
+
+def test_headers_are_for_http_alone() -> None:
+    text = problem_of((LOCAL + '[agent_endpoint.headers]\nX = "1"\n').encode())
+    assert "headers is not for a local agent" in text
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda t: t.encode("utf-8", "replace")))
