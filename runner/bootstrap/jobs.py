@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.host import Host, open_host
-from runner.bootstrap.maintenance import image_held
+from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again
 from runner.bootstrap.request import RunRequest
 from runner.bootstrap.running import executor_of

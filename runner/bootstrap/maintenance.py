@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
-from runner.bootstrap.host import Host, client_of, images_of, journals_of
+from runner.bootstrap.host import client_of, journals_of
+from runner.bootstrap.image_use import image_use_of
 from runner.bootstrap.request import CleanupReport
+from runner.bootstrap.storing import has_store, store_of
 from runner.config import Settings, state_directory
-from runner.domain import RunPlan
 from runner.domain.removal import Cleaned, Removal, RemovalKind
 from runner.engine import EngineClient
 from runner.errors import NotSetUp
 from runner.images.cleanup import ImageCleanup
 from runner.images.setup import find_set_up
-from runner.images.use import ImageUse, NotedImages
-from runner.ports import ImageProvider
 from runner.records.retention import (
     Keep,
     Retention,
@@ -33,37 +31,13 @@ DAY_SECONDS = 86400
 KILLED = "left by a runner that was killed"
 
 
-def noted_images(host: Host) -> ImageProvider:
-    """As `images_of`, and their use is noted, so that `cleanup` knows which are wanted."""
-    use = image_use_of(host.settings, host.client)
-    return NotedImages(images_of(host), host.client, use)
-
-
-@contextmanager
-def image_held(host: Host | None, plan: RunPlan) -> Iterator[None]:
-    """Within it no `cleanup` removes the image of `plan`; a run does all its work in it."""
-    if host is None or plan.image is None:
-        yield
-        return
-    with image_use_of(host.settings, host.client).held(plan.image.image_id):
-        yield
-
-
-def image_use_of(settings: Settings, client: EngineClient) -> ImageUse:
-    """When images of this engine were used: beside the journals, a directory for each engine."""
-    engine = journals_of(settings, client).name
-    return ImageUse(state_directory(settings, os.environ) / "images-used" / engine)
-
-
-def cleanup(
-    settings: Settings, *, dry_run: bool, everything: bool, keep: Keep | None = None
-) -> CleanupReport:
+def cleanup(settings: Settings, *, dry_run: bool, everything: bool) -> CleanupReport:
     """Removes what killed runners left, what is too old, and images beyond the space allowed.
 
-    With `everything`, also all images of submissions and what `set_up` made. `keep` says of a run
-    id whether its job still needs its files; without it no submission's files are touched. Raises
+    With `everything`, also all images of submissions and what `set_up` made. Raises
     InfrastructureError.
     """
+    keep = _wanted_by_the_queue(settings)
 
     async def clean() -> CleanupReport:
         with client_of(settings) as client:
@@ -72,6 +46,20 @@ def cleanup(
         return CleanupReport(removals=cleaned.removed, spared=cleaned.kept)
 
     return asyncio.run(clean())
+
+
+def _wanted_by_the_queue(settings: Settings) -> Keep | None:
+    """Whether the job of a run id may still need its files; None where nothing was ever queued."""
+    if not has_store(settings):
+        return None
+    ended_before = datetime.now(UTC) - timedelta(days=settings.retention.runs_days)
+    with store_of(settings) as store:
+        wanted = {
+            job.run_id
+            for job in store.queue.jobs()
+            if not job.state.final or (job.finished_at or ended_before) > ended_before
+        }
+    return wanted.__contains__
 
 
 async def _engine_cleaned(

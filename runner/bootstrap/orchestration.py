@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from runner.bootstrap.indexing import index_runs
 from runner.bootstrap.jobs import Jobs
 from runner.bootstrap.queueing import queue_status
 from runner.bootstrap.running import breaker_policy, signals
@@ -123,6 +124,7 @@ async def _work(
         opened = opened_worker(settings, store, presence, observers, observer)
         worker = await stack.enter_async_context(opened)
         with signals(worker.stop):
+            await asyncio.to_thread(index_runs, settings, store)
             await worker.work(until_empty=until_empty)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.bootstrap.host import Host, base_image_running
-from runner.bootstrap.maintenance import noted_images
+from runner.bootstrap.image_use import noted_images
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings, settings_as_data
 from runner.domain import (

@@ -189,7 +189,7 @@ def _progress(ledger: RunLedger, jobs: Sequence[Job]) -> dict[str, ExecutionProg
 
 
 def _progress_of(ledger: RunLedger, run_id: str) -> ExecutionProgress:
-    return progress_of(each.event for each in ledger.events(run_id))
+    return progress_of((each.event for each in ledger.events(run_id)), _now())
 
 
 def _breakers(settings: Settings, store: BreakerStore) -> tuple[BreakerStatus, ...]:

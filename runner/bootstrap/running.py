@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.host import Host, host_for
-from runner.bootstrap.maintenance import image_held
+from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.request import RunRequest

@@ -14,6 +14,12 @@ DATABASE_NAME = "agenttrace.db"
 KEY_NAME = "secret.key"
 
 
+def has_store(settings: Settings) -> bool:
+    """Whether there is a database: a laptop that never queued anything has none."""
+    named = bool(settings.storage.database_url.get_secret_value())
+    return named or (state_directory(settings, os.environ) / DATABASE_NAME).exists()
+
+
 def store_of(settings: Settings) -> AbstractContextManager[Store]:
     """The database with queue, quotas, results and breakers, ready for use.
 

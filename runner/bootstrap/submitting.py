@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.bootstrap.host import base_image_running, open_host
-from runner.bootstrap.maintenance import noted_images
+from runner.bootstrap.image_use import noted_images
 from runner.bootstrap.planning import catalog, suite_source
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.running import interruptible

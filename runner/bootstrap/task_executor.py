@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.bootstrap.host import host_for
-from runner.bootstrap.maintenance import image_held
+from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan
 from runner.bootstrap.request import RunRequest
 from runner.bootstrap.running import executor_of, local_gate, recorded

@@ -142,11 +142,12 @@ def _without_heartbeats(status: QueueStatus) -> QueueStatus:
 
 
 @queue.command(
+    short_help="Show one job: its place, quota and events.",
     epilog="""\b
 Examples:
   agenttrace queue show 20260314-0926
   agenttrace queue show 20260314-0926 --json | jq '.events[-1]'
-"""
+""",
 )
 @click.argument("run")
 @settings_options
@@ -176,11 +177,12 @@ def show(run: str, profile: str | None, as_json: bool) -> None:
 
 
 @queue.command(
+    short_help="Cancel jobs.",
     epilog="""\b
 Examples:
   agenttrace queue cancel 20260314-0926
   agenttrace queue cancel 20260314-0926 20260314-0931
-"""
+""",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @settings_options
@@ -196,10 +198,11 @@ def cancel(runs: tuple[str, ...], profile: str | None, as_json: bool) -> None:
 
 
 @queue.command(
+    short_help="Put ended jobs back into the queue.",
     epilog="""\b
 Examples:
   agenttrace queue retry 20260314-0926
-"""
+""",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @settings_options
@@ -224,11 +227,12 @@ def _print_changed(jobs: Sequence[Job], *, as_json: bool) -> None:
 
 
 @queue.command(
+    short_help="Show what submitters have used of their quota.",
     epilog="""\b
 Examples:
   agenttrace queue quota                     everybody's
   agenttrace queue quota team-echo
-"""
+""",
 )
 @click.argument("submitter", required=False)
 @settings_options
@@ -247,11 +251,12 @@ def quota(submitter: str | None, profile: str | None, as_json: bool) -> None:
 
 
 @queue.command(
+    short_help="Show what failed often, and when it is tried again.",
     epilog="""\b
 Examples:
   agenttrace queue breakers
   agenttrace queue breakers --json | jq '.[] | select(.breaker.state == "open")'
-"""
+""",
 )
 @settings_options
 @json_option

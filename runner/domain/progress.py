@@ -20,12 +20,12 @@ Attempted = tuple[str, int]
 """A task and which repeat of it."""
 
 
-def progress_of(events: Iterable[RunEvent]) -> ExecutionProgress:
-    """How far a run is by these events, in the order of its log."""
+def progress_of(events: Iterable[RunEvent], now: datetime | None = None) -> ExecutionProgress:
+    """How far a run is by these events, in the order of its log; `now`: see `progress_at`."""
     fold = ProgressFold()
     for event in events:
         fold.add(event)
-    return fold.progress
+    return fold.progress_at(now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,16 +124,12 @@ class ProgressFold:
         return max(self.announced or self.ended + 1, self.ended + len(self.running))
 
     @property
-    def estimated_completion(self) -> datetime | None:
-        """From the pace so far; None before the first task has ended, and after the last."""
-        if self.over or not self.announced or self.updated_at is None:
-            return None
-        now = max(self.updated_at, self._postponed_until or self.updated_at)
-        return self._pace.estimate(self.total - self.ended, now)
-
-    @property
     def progress(self) -> ExecutionProgress:
-        """How far the run is."""
+        """How far the run was at the last event."""
+        return self.progress_at(None)
+
+    def progress_at(self, now: datetime | None) -> ExecutionProgress:
+        """How far the run is, its completion estimated as of `now`; None: as of the last event."""
         return ExecutionProgress(
             run_id=self._run_id,
             total_tasks=self.total,
@@ -144,8 +140,18 @@ class ProgressFold:
             status=self.status,
             started_at=self.started_at,
             updated_at=self.updated_at,
-            estimated_completion=self.estimated_completion,
+            estimated_completion=self.estimate(now or self.updated_at),
         )
+
+    def estimate(self, now: datetime | None) -> datetime | None:
+        """When the run will be whole, from the pace so far.
+
+        None before the first task has ended, and after the last.
+        """
+        if self.over or not self.announced or now is None:
+            return None
+        since = max(now, self._postponed_until or now)
+        return self._pace.estimate(self.total - self.ended, since)
 
     # -- one event -----------------------------------------------------------------------------
 

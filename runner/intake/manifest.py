@@ -226,7 +226,7 @@ def _problem(error: ErrorDetails) -> str:
             return f"{field}: {given} is not one of {_choices(error)}"
         case "string_pattern_mismatch":
             return f"{field}: {one_line(repr(error['input']), 60)} has the wrong form"
-        case "fit":
+        case "fit" | "headers" | "name":
             return f"{field}: {error['msg']}"
         case _:
             return f"{field}: {_lower_first(error['msg'])}"

@@ -9,6 +9,7 @@ from runner.records.archive import (
     load_attempts,
     load_run,
     trace_path,
+    unindexed_results,
 )
 from runner.records.layout import new_run_id
 from runner.records.ordering import DeterministicTaskOrdering
@@ -29,4 +30,5 @@ __all__ = [
     "new_run_id",
     "runner_version",
     "trace_path",
+    "unindexed_results",
 ]

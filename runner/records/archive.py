@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,6 +95,15 @@ def find_attempt(
             remedy=f"`agenttrace runs show {run.name}` lists them",
         )
     return fitting[-1]
+
+
+def unindexed_results(root: Path, known: Set[str]) -> Iterator[tuple[Path, BenchmarkExecution]]:
+    """Runs below `root` that are over and whose id is not `known`; damaged ones are left out."""
+    for path in _run_paths(root):
+        if path.name not in known and not is_running(path):
+            execution = _read(path / layout.EXECUTION, BenchmarkExecution, [])
+            if execution is not None and execution.run_id == path.name:
+                yield path, execution
 
 
 def load_run_submission(run: Path) -> BenchmarkSubmission:

@@ -183,7 +183,8 @@ class LiveProgress(QuietProgress):
         return grid
 
     def _times(self) -> str:
-        now, end = self._clock(), self._fold.estimated_completion
+        now = self._clock()
+        end = self._fold.estimate(now)
         elapsed = clock_cell((now - self._begun()).total_seconds())
         return (
             f"{elapsed}, about {clock_cell((end - now).total_seconds())} left" if end else elapsed

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, se
 from runner.domain import Claim, JobState, Lease, WorkerIdentity
 from runner.store import events
 from runner.store.columns import Instant
-from runner.store.rows import IN_TURN, LEASE, claim_of, fenced, held, locked, to_lease
+from runner.store.rows import IN_TURN, LEASE, claim_of, fenced, held, locked, to_claim, to_lease
 from runner.store.schema import jobs
 
 
@@ -60,7 +60,7 @@ def _claimed_before(connection: Connection, claim_id: str) -> str | None:
 def _give(
     connection: Connection, run_id: str, worker: WorkerIdentity, claim_id: str, now: datetime
 ) -> Claim:
-    changed = connection.execute(
+    given = connection.execute(
         update(jobs)
         .where(jobs.c.run_id == run_id, _not_claimed_as(claim_id))
         .values(
@@ -75,11 +75,12 @@ def _give(
             not_before=None,
             note="",
         )
-    )
-    given = claim_of(connection, run_id)
-    if changed.rowcount:
-        events.claimed(connection, given.lease, now)
-    return given
+        .returning(*jobs.c)
+    ).one_or_none()
+    if given is None:  # it was done, and only the reply was lost
+        return claim_of(connection, run_id)
+    events.claimed(connection, to_lease(given), now)
+    return to_claim(given)
 
 
 def _not_claimed_as(claim_id: str) -> ColumnElement[bool]:

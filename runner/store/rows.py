@@ -70,7 +70,11 @@ def job_of(connection: Connection, run_id: str) -> Job:
 
 def claim_of(connection: Connection, run_id: str) -> Claim:
     """A running job as its worker gets it."""
-    row = connection.execute(select(jobs).where(jobs.c.run_id == run_id)).one()
+    return to_claim(connection.execute(select(jobs).where(jobs.c.run_id == run_id)).one())
+
+
+def to_claim(row: Row[*tuple[Any, ...]]) -> Claim:
+    """The claim of a whole row."""
     return Claim(lease=to_lease(row), job=to_job(row), sealed=row.sealed)
 
 

@@ -17,7 +17,7 @@ from runner.domain.text import one_line
 from runner.transport.connections import Route, connected
 from runner.transport.credentials import Credentials
 from runner.transport.endpoints import Target
-from runner.transport.http import ENVELOPE_BYTES, JSON_INFLATION, _parse
+from runner.transport.http import ENVELOPE_BYTES, JSON_INFLATION
 from runner.transport.patience import NOT_NOW_STATUSES, NotNow, retry_after_seconds
 from runner.transport.replies import Answer
 
@@ -135,7 +135,7 @@ class Exchange:
             detail = f"the response is longer than {cap} bytes"
             ending = Ending(kind=EndingKind.OUTPUT_EXCEEDED, detail=detail)
             return Answer(ending, length=len(body))
-        return _parse(200, self.credentials.without_token(body))
+        return parse_response(200, self.credentials.without_token(body))
 
 
 def _now() -> float:

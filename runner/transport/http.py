@@ -56,10 +56,11 @@ async def _exchange(stream: RelayedStream, port: int, request: str, body_cap: in
                     detail = f"the response is longer than {body_cap} bytes"
                     ending = Ending(kind=EndingKind.OUTPUT_EXCEEDED, detail=detail)
                     return Answer(ending, length=len(body))
-            return _parse(response.status, bytes(body))
+            return parse_response(response.status, bytes(body))
 
 
-def _parse(status: int, body: bytes) -> Answer:
+def parse_response(status: int, body: bytes) -> Answer:
+    """What an agent's server answered to POST /invoke, whole; never raises."""
     if status != 200:
         detail = f"the agent's server answered with HTTP status {status}"
         return Answer(Ending(kind=EndingKind.CRASHED, detail=detail), body, len(body))

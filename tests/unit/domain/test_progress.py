@@ -348,6 +348,13 @@ def test_two_at_once() -> None:
     assert estimate(*events) == 40
 
 
+def test_a_task_that_takes_longer_than_others_is_not_expected_in_the_past() -> None:
+    events = [run_started(0, total=3), started(0, "t1"), finished(10, "t1"), started(10, "t2")]
+    assert progress_of(events).estimated_completion == at(30)
+    assert progress_of(events, at(15)).estimated_completion == at(30)
+    assert progress_of(events, at(100)).estimated_completion == at(110)
+
+
 def test_what_runs_has_done_its_part_already() -> None:
     events = [run_started(0, total=3), *(started(0, name) for name in ("t1", "t2", "t3"))]
     assert estimate(*events, finished(10, "t1")) == 10

@@ -251,7 +251,6 @@ def test_a_url_has_no_interface() -> None:
 
 def test_what_a_manifest_names_can_be_looked_at_later(tmp_path: Path) -> None:
     read = read_submission(str(directory(tmp_path, LOCAL)))
-    (tmp_path / "agent.py").unlink()
     with pytest.raises(InvalidSubmission, match="there is neither"):
         check_source(read)
 

@@ -135,6 +135,7 @@ def test_how_long_it_will_take() -> None:
         event(EventKind.RUN_STARTED, data={"total": 3}),
         event(EventKind.TASK_STARTED, task_id="t1"),
         event(EventKind.TASK_FINISHED, task_id="t1", at=at(10)),
+        event(EventKind.TASK_STARTED, task_id="t2", at=at(10)),
     ):
         progress.notify(each)
     assert "1/3 tasks 0:14, about 0:16 left" in frame(progress, console)
