@@ -28,6 +28,8 @@ GIVEN = "AGENTTRACE_TEST_POSTGRES_URL"
 ACCOUNT = "postgres"
 """The server refuses to run as root."""
 STARTED_WITHIN_SECONDS = 60
+PREFIX = f"agenttrace_test_{secrets.token_hex(4)}_"
+"""Of the databases of this process: others may test on a given server, too."""
 
 
 class PostgresServer(Protocol):
@@ -65,7 +67,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @contextmanager
 def database(server: PostgresServer, template: str = "template1") -> Iterator[str]:
     """The URL of a new, empty database, dropped at the end whoever is still connected."""
-    name = f"agenttrace_test_{secrets.token_hex(6)}"
+    name = f"{PREFIX}{secrets.token_hex(4)}"
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
     _administer(server.url, create.format(sql.Identifier(name), sql.Identifier(template)))
     try:
@@ -91,8 +93,10 @@ class GivenServer:
 
     def stop(self) -> None:
         self._allow("false")
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE {}"
-        _administer(self.url, sql.SQL(cut).format("agenttrace_test_%"))
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(datname, {})"
+        )
+        _administer(self.url, sql.SQL(cut).format(PREFIX))
 
     def start(self) -> None:
         self._allow("true")
@@ -102,8 +106,8 @@ class GivenServer:
         with psycopg.connect(
             plain.render_as_string(hide_password=False), autocommit=True
         ) as connection:
-            query = "SELECT datname FROM pg_database WHERE datname LIKE 'agenttrace_test_%'"
-            for (name,) in connection.execute(query).fetchall():
+            query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
+            for (name,) in connection.execute(query, [PREFIX]).fetchall():
                 change = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
                 connection.execute(change.format(sql.Identifier(name), sql.SQL(allowed)))
 

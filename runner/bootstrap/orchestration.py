@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.bootstrap.indexing import index_runs
@@ -18,14 +20,17 @@ from runner.bootstrap.submission_handler import SubmissionHandler
 from runner.bootstrap.task_executor import TaskExecutor
 from runner.bootstrap.telemetry import served_metrics
 from runner.config import Settings, state_directory
-from runner.domain import EventKind, ExecutionProgress, QueueStatus, RunEvent
+from runner.domain import ExecutionProgress, QueueStatus, RunEvent
 from runner.domain.progress import ProgressFold
 from runner.errors import UsageError
+from runner.evaluation.stop import Stop
 from runner.orchestrator.breakers import SharedBreakers
 from runner.orchestrator.presence import Presence
 from runner.orchestrator.worker import Worker, WorkerObserver, WorkerPolicy
 from runner.ports import Notify, Say
 from runner.store import Store
+
+_log = logging.getLogger(__name__)
 
 Progressed = Callable[[ExecutionProgress], None]
 """Receives how far a run is, after each of its events."""
@@ -47,25 +52,32 @@ class BenchmarkOrchestrator:
         self._observers = (*executor.observers, self._observe)
         self._callbacks: list[Progressed] = []
         self._folds: dict[str, ProgressFold] = {}
-        self._stack = AsyncExitStack()
-        self._worker: Worker | None = None
-        self._working: asyncio.Task[None] | None = None
+        self._working: _Working | None = None
 
     def register_progress_callback(self, callback: Progressed) -> None:
-        """`callback` gets the progress of each run, in any thread; it must not block."""
+        """`callback` gets the progress of each run, in the event loop: it must not block.
+
+        What it raises is logged, and does the run no harm.
+        """
         self._callbacks.append(callback)
 
     async def start(self) -> None:
-        """Begins to work; returns at once. Raises UsageError when it has been started."""
+        """Begins to work; returns at once.
+
+        Raises UsageError when it has been started, StoreUnavailable, StorageFailed.
+        """
         if self._working:
             raise UsageError(
                 "this orchestrator was started", remedy="stop it first, or make another"
             )
-        store = self._stack.enter_context(store_of(self._settings))
-        presence = self._stack.enter_context(Presence(presence_directory(self._settings)))
-        opened = opened_worker(self._settings, store, presence, self._observers, WorkerObserver())
-        self._worker = await self._stack.enter_async_context(opened)
-        self._working = asyncio.create_task(self._worker.work())
+        async with AsyncExitStack() as stack:
+            store = stack.enter_context(store_of(self._settings))
+            presence = stack.enter_context(Presence(presence_directory(self._settings)))
+            observer = _Forgetting(self._folds)
+            opened = opened_worker(self._settings, store, presence, self._observers, observer)
+            worker = await stack.enter_async_context(opened)
+            task = asyncio.create_task(worker.work())
+            self._working = _Working(worker=worker, task=task, held=stack.pop_all())
 
     def get_queue_status(self) -> QueueStatus:
         """What waits, what runs, who works, and which breakers are open."""
@@ -73,24 +85,53 @@ class BenchmarkOrchestrator:
 
     async def stop(self, graceful: bool = True) -> None:
         """Begins nothing new; tasks in progress end first if `graceful`. What is not over waits in
-        the queue, and whoever works on it next goes on with it.
+        the queue, and whoever works on it next goes on with it. Asked for again without `graceful`,
+        while it waits, it stops now.
         """
-        if self._worker and self._working:
-            self._worker.stop()
-            if not graceful:
-                self._worker.stop()
-            await asyncio.wait({self._working})
-            await self._stack.aclose()
-            working, self._worker, self._working = self._working, None, None
-            working.result()
+        working = self._working
+        if working is None:
+            return
+        working.stop(Stop.DRAIN if graceful else Stop.NOW)
+        await asyncio.wait({working.task})
+        if self._working is working:  # else another `stop` has seen to it
+            self._working = None
+            await working.held.aclose()
+            working.task.result()
 
     def _observe(self, event: RunEvent) -> None:
         fold = self._folds.setdefault(event.run_id, ProgressFold())
         fold.add(event)
         for callback in self._callbacks:
-            callback(fold.progress)
-        if event.kind is EventKind.RUN_FINISHED:
-            self._folds.pop(event.run_id, None)
+            try:
+                callback(fold.progress)
+            except Exception:  # noqa: BLE001 - not our code, and the run is not its affair
+                _log.exception("a progress callback failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Working:
+    """An orchestrator that has been started."""
+
+    worker: Worker
+    task: asyncio.Task[None]
+    held: AsyncExitStack
+    """What is closed when the worker has ended."""
+
+    def stop(self, level: Stop) -> None:
+        """Asks for so much, however often."""
+        while self.worker.level < level:
+            self.worker.stop()
+
+
+class _Forgetting(WorkerObserver):
+    """Forgets the progress of runs that this process does not work on any more."""
+
+    def __init__(self, folds: dict[str, ProgressFold]) -> None:
+        self._folds = folds
+
+    def let_go(self, run_id: str) -> None:
+        """See WorkerObserver."""
+        self._folds.pop(run_id, None)
 
 
 def work(

@@ -29,7 +29,7 @@ from runner.domain import (
     SubmissionQuota,
     ValidationResult,
 )
-from runner.errors import InvalidSubmission, UsageError
+from runner.errors import Interrupted, InvalidSubmission, UsageError
 from runner.evaluation.preflight import greet
 from runner.intake import (
     BundleLimits,
@@ -46,6 +46,7 @@ from runner.transport.remote import reach as reach_remote
 
 BUNDLES = "submissions"
 """In the state directory; `cleanup` looks there too."""
+SHOWN_ID = len("sha256:") + 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +77,14 @@ def submit(
     Raises RunnerError: QuotaExceeded where nothing but the quota stands in the way,
     InfrastructureError where nothing but a failure of ours does.
     """
-    return asyncio.run(_submit(settings, request, say))
-
-
-async def _submit(
-    settings: Settings, request: SubmitRequest, say: Say
-) -> tuple[ValidationResult, Job | None]:
     with _handed_in(settings, request) as submission, store_of(settings) as store:
         handler = _handler_of(settings, store.queue, say)
-        result, job = await interruptible(_handled(handler, submission, request))
+        try:
+            result, job = asyncio.run(interruptible(_handled(handler, submission, request)))
+        except Interrupted:
+            raise Interrupted(
+                "interrupted", remedy="`agenttrace queue` shows whether it was queued before that"
+            ) from None
         if job:
             say(_place(store.queue, job))
         return result, job
@@ -174,7 +174,7 @@ def _reach_of(settings: Settings, say: Say) -> Reach:
             image = await noted_images(host).prepare(submission, say)
             known_good = base_image_running(host, ("true",))
             await greet(image, known_good, settings.limits, host.sandbox, host.transport)
-            return f"image {image.reference or image.image_id} is built, and answers"
+            return f"image {image.image_id[:SHOWN_ID]} is there, and starts in the sandbox"
 
     return reach
 

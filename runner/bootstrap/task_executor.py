@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from runner.bootstrap.host import host_for
@@ -44,9 +43,9 @@ class TaskExecutor:
     ) -> None:
         given = settings or _default_settings().settings
         retries = max_retries if enable_retries else 0
-        retrying = given.run.model_copy(update={"retries": retries})
-        self.settings = given.model_copy(update={"run": retrying})
-        self._suite = suite
+        chosen = {"retries": retries, "suite": suite or given.run.suite}
+        run = given.run.model_copy(update=chosen)
+        self.settings = given.model_copy(update={"run": run})
         self._say = say
         self.observers = tuple(observers)
         self.last_run: Path | None = None
@@ -90,7 +89,6 @@ class TaskExecutor:
         request: RunRequest,
         tasks: Sequence[BenchmarkTask] = (),
     ) -> AsyncIterator[Executor]:
-        request = replace(request, suite=self._suite)
         settings = self.settings
         async with host_for(settings, submission) as host:
             plan = await make_plan(settings, host, request, submission, self._say, tasks=tasks)

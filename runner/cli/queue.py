@@ -128,17 +128,21 @@ def _watch_plain(settings: Settings, limit: int, console: Console) -> None:
     before = None
     while True:
         found = queueing.queue_status(settings, limit)
-        if _without_heartbeats(found) != before:
+        if _without_moments(found) != before:
             render_queue(found, console, _now())
             console.print()
-        before = _without_heartbeats(found)
+        before = _without_moments(found)
         time.sleep(REFRESH_SECONDS)
 
 
-def _without_heartbeats(status: QueueStatus) -> QueueStatus:
-    """Equal for two states of the queue that a person would not tell apart."""
-    workers = [w.model_copy(update={"seen_at": w.started_at}) for w in status.workers]
-    return status.model_copy(update={"workers": tuple(workers)})
+def _without_moments(status: QueueStatus) -> QueueStatus:
+    """Equal for two looks at the queue between which nothing has happened."""
+    workers = [each.model_copy(update={"seen_at": each.started_at}) for each in status.workers]
+    progress = {
+        run_id: each.model_copy(update={"estimated_completion": None})
+        for run_id, each in status.details.get("progress", {}).items()
+    }
+    return status.model_copy(update={"workers": tuple(workers), "details": {"progress": progress}})
 
 
 @queue.command(

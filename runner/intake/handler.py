@@ -168,9 +168,9 @@ class SubmissionHandler:
         """One line about the agent, or why there is none."""
         submission = subject.submission
         if not endpoint_type(subject).passed:
-            return InvalidSubmission("not tried: see endpoint_type")
+            return InvalidSubmission("not tried: see endpoint_type", remedy="correct that first")
         if not authentication(subject).passed:
-            return InvalidSubmission("not tried: see authentication")
+            return InvalidSubmission("not tried: see authentication", remedy="correct that first")
         if self._was_reached(submission, subject.now):
             return self._reached[1] if self._reached else ""
         try:

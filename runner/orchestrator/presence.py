@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runner.domain import WorkerIdentity
@@ -38,9 +39,12 @@ class Presence:
         self._descriptor = -1
         self.worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
 
-    @property
+    @cached_property
     def identity(self) -> WorkerIdentity:
-        """Of this process; `host` is the same for all that share the directory."""
+        """Of this process; `host` is the same for all that share the directory.
+
+        Raises StorageFailed where it has to be made and cannot be.
+        """
         return WorkerIdentity(worker=self.worker, host=self._host())
 
     def __enter__(self) -> Presence:
@@ -59,8 +63,10 @@ class Presence:
             return False
         try:
             descriptor = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             return True
+        except OSError:  # too many open files, say: that tells nothing of the other process
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,6 +89,8 @@ class Presence:
     def _host(self) -> str:
         """An id that was made with the directory."""
         path = self._directory / HOST
+        with suppress(OSError):
+            return path.read_text(encoding="ascii")
         with _writing(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             aside = path.with_name(f".{secrets.token_hex(4)}")

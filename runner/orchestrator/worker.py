@@ -31,7 +31,7 @@ from runner.errors import (
     StoreUnavailable,
 )
 from runner.evaluation.stop import Stop, StopSignal
-from runner.orchestrator.leases import Holding, LeaseWatch
+from runner.orchestrator.leases import BEATS_PER_LEASE, Holding, LeaseWatch
 from runner.orchestrator.presence import Presence
 from runner.ports import JobQueue
 
@@ -99,6 +99,11 @@ class Worker:
         """The runs that are worked on."""
         return tuple(self._running)
 
+    @property
+    def level(self) -> Stop:
+        """What `stop` has asked for so far."""
+        return self._level
+
     def stop(self) -> Stop:
         """One step further: first drain (tasks in progress end, the rest waits), then now."""
         self._level = Stop(min(self._level + 1, Stop.NOW))
@@ -114,16 +119,17 @@ class Worker:
 
     async def work(self, *, until_empty: bool = False) -> None:
         """Works until `stop`; with `until_empty`, until nothing waits that is due."""
-        reporting = asyncio.create_task(self._report_always())
+        ended = asyncio.Event()
+        reporting = asyncio.create_task(self._report_until(ended))
+        slots = [asyncio.create_task(self._slot(until_empty)) for _ in range(self.policy.slots)]
         try:
-            slots = (self._slot(until_empty) for _ in range(self.policy.slots))
             await asyncio.gather(*slots)
         finally:
-            reporting.cancel()
-            with suppress(asyncio.CancelledError):
-                await reporting
-            with suppress(StoreUnavailable):
-                await asyncio.to_thread(self.queue.report, self._status(slots=0))
+            for slot in slots:  # where one failed through a fault of ours
+                slot.cancel()
+            await asyncio.wait(slots)
+            ended.set()
+            await reporting
 
     # -- finding work ---------------------------------------------------------------------------
 
@@ -134,7 +140,8 @@ class Worker:
             except StoreUnavailable as error:
                 _log.warning("no work can be looked for: %s", error)
                 self.observer.store_failed()
-                claim = None
+                await self._pause()  # that nothing was found does not mean that nothing waits
+                continue
             if claim:
                 await self._work_on(claim)
             elif until_empty:
@@ -250,11 +257,17 @@ class Worker:
 
     # -- telling others -------------------------------------------------------------------------
 
-    async def _report_always(self) -> None:
-        while True:
-            with suppress(StoreUnavailable):
-                await asyncio.to_thread(self.queue.report, self._status(self.policy.slots))
-            await asyncio.sleep(self.policy.lease_seconds / 3)
+    async def _report_until(self, ended: asyncio.Event) -> None:
+        """The last report is that it has ended; none may overtake it, so none is cancelled."""
+        while not ended.is_set():
+            await self._report(self.policy.slots)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), self.policy.lease_seconds / BEATS_PER_LEASE)
+        await self._report(slots=0)
+
+    async def _report(self, slots: int) -> None:
+        with suppress(StoreUnavailable):
+            await asyncio.to_thread(self.queue.report, self._status(slots))
 
     def _status(self, slots: int) -> WorkerStatus:
         identity = self.presence.identity

@@ -63,7 +63,9 @@ def _file(url: URL) -> Address:
 
 
 def _server(url: URL) -> Address:
-    shown = url.set(drivername="postgresql", password=None, query={})
+    shown = URL.create(
+        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database
+    )
     return Address(
         url=url.set(drivername="postgresql+psycopg"), shown=shown.render_as_string(), file=None
     )

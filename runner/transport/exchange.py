@@ -17,7 +17,7 @@ from runner.domain.text import one_line
 from runner.transport.connections import Route, connected
 from runner.transport.credentials import Credentials
 from runner.transport.endpoints import Target
-from runner.transport.http import ENVELOPE_BYTES, JSON_INFLATION
+from runner.transport.http import ENVELOPE_BYTES, JSON_INFLATION, parse_response
 from runner.transport.patience import NOT_NOW_STATUSES, NotNow, retry_after_seconds
 from runner.transport.replies import Answer
 

@@ -140,7 +140,7 @@ FILES = count()
 def test_the_order_is_that_of_a_simple_model(tmp_path: Path) -> None:
     run_state_machine_as_test(
         lambda: Queue(tmp_path),
-        settings=settings(max_examples=15, stateful_step_count=25, deadline=None),
+        settings=settings(max_examples=12, stateful_step_count=20, deadline=None),
     )
 
 

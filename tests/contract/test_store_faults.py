@@ -80,7 +80,7 @@ def test_what_is_no_database_is_told(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(StoreUnavailable, match="file/x.db"),
+        pytest.raises(StoreUnavailable, match=r"file/x\.db"),
         open_store(sqlite_url(tmp_path / "file" / "x.db")),
     ):
         pass

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import chain
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TypeVar
@@ -68,7 +69,7 @@ def claim_all(url: str, number: int) -> list[str]:
     """Every job that there is, each claimed, renewed, given an event, and finished."""
     with open_store(url) as store, ThreadPoolExecutor(THREADS) as threads:
         meet()
-        return sum(threads.map(lambda i: work_off(store, f"w{number}-{i}"), range(THREADS)), [])
+        return flat(threads.map(lambda i: work_off(store, f"w{number}-{i}"), range(THREADS)))
 
 
 def work_off(store: Store, name: str) -> list[str]:
@@ -115,6 +116,10 @@ def open_empty(url: str, number: int) -> bool:
         return store.queue.jobs() == []
 
 
+def flat(lists: Iterable[list[T]]) -> list[T]:
+    return list(chain.from_iterable(lists))
+
+
 def meet() -> None:
     assert _all_there is not None
     _all_there.wait(60)
@@ -130,7 +135,7 @@ def test_each_of_two_hundred_jobs_is_claimed_once(store_url: str) -> None:
     with open_store(store_url) as store:
         for number in range(200):
             store.queue.submit(new_job(f"r{number}", f"team-{number % 9}"), UNLIMITED)
-    done = sum(in_processes(claim_all, store_url), [])
+    done = flat(in_processes(claim_all, store_url))
     assert sorted(done) == sorted(f"r{number}" for number in range(200))
     with open_store(store_url) as store:
         assert store.queue.counts()[JobState.FINISHED] == 200
@@ -143,14 +148,14 @@ def test_a_lost_job_is_taken_over_once(store_url: str) -> None:
         for number in range(30):
             store.queue.submit(new_job(f"r{number}"), UNLIMITED)
             store.queue.claim(WorkerIdentity(worker="lost", host="h"), f"c{number}", NOW)
-    taken = sum(in_processes(take_over_all, store_url), [])
+    taken = flat(in_processes(take_over_all, store_url))
     assert sorted(taken) == sorted(f"r{number}" for number in range(30))
     with open_store(store_url) as store:
         assert {lease.token for lease in store.queue.leases()} == {2}
 
 
 def test_no_step_of_a_breaker_is_lost(store_url: str) -> None:
-    assert sorted(sum(in_processes(count_25, store_url), [])) == list(range(100))
+    assert sorted(flat(in_processes(count_25, store_url))) == list(range(100))
 
 
 def test_events_of_several_writers_leave_no_gap(store_url: str) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,9 +22,11 @@ from runner.domain import (
     ExecutionProgress,
     JobState,
     NumberedEvent,
+    QueueStatus,
     QuotaUse,
     RunEvent,
     SubmissionQuota,
+    WorkerStatus,
 )
 from runner.errors import StoreUnavailable, UsageError
 
@@ -133,8 +136,14 @@ def watching(queueing: FakeBootstrap, monkeypatch: pytest.MonkeyPatch, *answers:
 def test_watching_without_a_terminal_prints_what_has_changed(
     agenttrace: Agenttrace, queueing: FakeBootstrap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = status(job(state=JobState.RUNNING))
-    watching(queueing, monkeypatch, status(job()), status(job()), running)
+    def running(now: int) -> QueueStatus:
+        at = NOW + timedelta(seconds=now)
+        estimated = ExecutionProgress(run_id="r1", total_tasks=3, estimated_completion=at)
+        beating = WorkerStatus(worker="w", host="h", started_at=NOW, seen_at=at, slots=1)
+        details = {"progress": {"r1": estimated}}
+        return status(job(state=JobState.RUNNING), details=details, workers=(beating,))
+
+    watching(queueing, monkeypatch, status(job()), status(job()), running(1), running(2))
     shown = agenttrace("queue", "--watch")
     assert shown.code == 130
     assert shown.out.count("0 running, 1 waiting") == 1

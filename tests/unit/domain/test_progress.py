@@ -227,6 +227,21 @@ def test_a_beginning_that_comes_late_forgets_nothing_that_came_after_it() -> Non
     assert (progress.current_task, progress.failed_tasks, progress.total_tasks) == ("t1", 1, 3)
 
 
+def test_an_ending_that_comes_late_does_not_end_the_run_that_goes_on() -> None:
+    resumed = event(EventKind.RUN_RESUMED, 10, total=5, finished=1)
+    late = event(EventKind.RUN_FINISHED, 6, status="failed")
+    progress = progress_of([*FIRST_RUNNER, resumed, started(11, "t3", attempt=2), late])
+    assert (progress.status, progress.current_task) == (ExecutionStatus.RUNNING, "t3")
+
+
+def test_a_start_that_comes_after_the_end_of_the_run_does_not_revive_it() -> None:
+    ended = [run_started(0, total=2), event(EventKind.RUN_FINISHED, 5, status="cancelled")]
+    progress = progress_of([*ended, started(4, "t1")])
+    assert (progress.status, progress.current_task) == (ExecutionStatus.CANCELLED, None)
+    progress = progress_of([*ended, started(6, "t1")])
+    assert (progress.status, progress.current_task) == (ExecutionStatus.RUNNING, "t1")
+
+
 def a_whole_run(tasks: int, parallelism: int) -> list[RunEvent]:
     events, number = [run_started(0, total=tasks)], 0.0
     waiting = [f"t{n}" for n in range(tasks)]

@@ -1,0 +1,88 @@
+"""One engine, set up once; for each test a shell of its own, after which nothing may be left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runner.engine import EngineClient, locate_engine
+from runner.images.setup import SetUp, set_up
+from tests.end_to_end.conftest import CATEGORIES, furnish, untag
+from tests.end_to_end.shell import STATE, SUITE, Outcome, Shell
+
+from .whole import assert_nothing_left, tags
+
+TASKS = tuple(task for tasks in CATEGORIES.values() for task in tasks)
+ROOT = Path(__file__).parents[2]
+KILLED = -9
+INFRASTRUCTURE = 3
+Made = Callable[[], Shell]
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[EngineClient]:
+    with EngineClient(locate_engine()) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def made(client: EngineClient) -> SetUp:
+    return asyncio.run(set_up(client, lambda _: None))
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[set[tuple[EngineClient, str]]]:
+    """The images that shells have built: the same agent's is built once, and goes at the end."""
+    built: set[tuple[EngineClient, str]] = set()
+    yield built
+    for client, tag in built:
+        untag(client, tag)
+
+
+@pytest.fixture
+def shell(
+    client: EngineClient,
+    made: SetUp,
+    tmp_path: Path,
+    built: set[tuple[EngineClient, str]],
+) -> Iterator[Shell]:
+    with shell_on(client, tmp_path) as shell:
+        yield shell
+        built |= {(client, tag) for tag in tags(state_of(shell))}
+
+
+@contextmanager
+def shell_on(client: EngineClient, directory: Path) -> Iterator[Shell]:
+    """A furnished shell; whatever a failed test leaves is removed, what a good one leaves told."""
+    shell = Shell(directory, client)
+    furnish(shell)
+    try:
+        yield shell
+        assert_nothing_left(client, state_of(shell), temporary=shell.temporary)
+    finally:
+        shell.kill()
+
+
+def state_of(shell: Shell) -> Path:
+    """Its state directory."""
+    return shell.directory / STATE / "agenttrace"
+
+
+def only_run(shell: Shell) -> Path:
+    """The run that its commands were about."""
+    [run] = shell.runs
+    return run
+
+
+def start_tiny(shell: Shell, agent: str = "right", *options: str) -> Outcome:
+    """A run of the small suite, one task after the other, to its end."""
+    return shell("run", f"agent.py:{agent}", "--suite", SUITE, "-q", "--json", *options)
+
+
+def resume(shell: Shell, run: Path, *options: str, **variables: str) -> Outcome:
+    """Goes on with a run, to its end."""
+    return shell("resume", run.name, "-q", "--json", *options, **variables)

@@ -1,0 +1,51 @@
+"""Runs `agenttrace` and sends it a signal at one exact point, those of workers included.
+
+    python -m tests.faults.halting KILL|STOP POINT[:N] -- worker ...
+
+As `tests.faults.killing`, whose points it knows too. A process that was stopped goes on from that
+point at SIGCONT.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from . import killing
+
+POINTS = {
+    "claimed": "before runner.orchestrator.worker:Worker._begin",
+    "taken over": "after runner.records.run_directory:RunDirectory.take_over",
+    "before adopting": "before runner.store.runs:SqlRunLedger.adopt_attempt",
+    "after adopting": "after runner.store.runs:SqlRunLedger.adopt_attempt",
+    "before beginning": "before runner.store.runs:SqlRunLedger.begin_attempt",
+    "begun": "after runner.store.runs:SqlRunLedger.begin_attempt",
+    "between disk and database": "before runner.store.runs:SqlRunLedger.keep_attempt",
+    "kept in both": "after runner.store.runs:SqlRunLedger.keep_attempt",
+    "before the job's end": "before runner.store.jobs:SqlJobQueue.finish",
+    "after the job's end": "after runner.store.jobs:SqlJobQueue.finish",
+    "before giving back": "before runner.store.jobs:SqlJobQueue.postpone",
+    "after giving back": "after runner.store.jobs:SqlJobQueue.postpone",
+}
+
+
+def halt(number: signal.Signals) -> None:
+    """The signal reaches the whole process, whichever thread came to the point."""
+    os.kill(os.getpid(), number)
+    if number is signal.SIGKILL:
+        threading.Event().wait()
+
+
+def main() -> int:
+    """Plants the fuse and goes on as the command line does."""
+    name, *rest = sys.argv[1:]
+    killing.POINTS.update(POINTS)
+    killing.die = lambda: halt(signal.Signals[f"SIG{name}"])
+    sys.argv[1:] = rest
+    return killing.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
