@@ -78,7 +78,7 @@ def database(server: PostgresServer, template: str = "template1") -> Iterator[st
         _administer(server.url, drop.format(sql.Identifier(name)))
 
 
-def _administer(url: str, *statements: sql.Composable) -> None:
+def _administer(url: str, *statements: sql.Composed) -> None:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True, connect_timeout=10) as connection:
         for statement in statements:

@@ -25,10 +25,14 @@ def store_of(settings: Settings) -> AbstractContextManager[Store]:
 
     Raises StoreUnavailable, InvalidConfiguration.
     """
-    url = settings.storage.database_url.get_secret_value() or sqlite_url(
+    return open_store(database_url(settings), settings.storage.database_patience_seconds)
+
+
+def database_url(settings: Settings) -> str:
+    """Where the database is, or would be made."""
+    return settings.storage.database_url.get_secret_value() or sqlite_url(
         state_directory(settings, os.environ) / DATABASE_NAME
     )
-    return open_store(url, settings.storage.database_patience_seconds)
 
 
 def sealer_of(settings: Settings) -> Sealer:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Remove what killed runners left in the engine.",
+    short_help="Remove what killed runners left, old runs, unused images.",
     epilog="""\b
 Examples:
   agenttrace cleanup --dry-run               what would go, how large, and why?

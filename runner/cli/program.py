@@ -30,7 +30,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("runner.cli.worker:worker", "Work off the queue of submissions."),
     "trace": ("runner.cli.trace:trace", "Show what happened in an attempt."),
     "suite": ("runner.cli.suite:suite", "List suites, or show the tasks of one."),
-    "cleanup": ("runner.cli.cleanup:cleanup", "Remove what killed runners left in the engine."),
+    "cleanup": (
+        "runner.cli.cleanup:cleanup",
+        "Remove what killed runners left, old runs, unused images.",
+    ),
+    "store": ("runner.cli.store:store", "Look at the database, copy it, change its schema."),
     "config": ("runner.cli.config:config", "Show the settings that hold, and who set them."),
     "completion": ("runner.cli.completion:completion", "Print a shell's completion script."),
 }

@@ -21,7 +21,7 @@ from runner.domain import (
 from runner.errors import LeaseLost, RunnerError, StoreUnavailable
 from runner.orchestrator.leases import Holding
 from runner.ports import RunLedger
-from runner.records import RunDirectory, load_attempts
+from runner.records import RunDirectory, unknown_attempts
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +52,9 @@ class LeasedEvidence:
         """Enters into the database what a crash kept out of it. Blocks."""
         run_id, lease = self._holding.lease.run_id, self._holding.lease
         known = self._ledger.kept(run_id)
-        for found in load_attempts(self._directory.path):
+        for found in unknown_attempts(self._directory.path, known):
             which = (found.task_id, found.repeat, found.attempt)
-            if which not in known and found.execution:
+            if found.execution:
                 self._ledger.adopt_attempt(lease, found.execution, found.path)
                 _log.warning("attempt %s of run %s was not in the database", which, run_id)
 

@@ -261,9 +261,19 @@ class Worker:
         """The last report is that it has ended; none may overtake it, so none is cancelled."""
         while not ended.is_set():
             await self._report(self.policy.slots)
+            await self._forget_lost()
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), self.policy.lease_seconds / BEATS_PER_LEASE)
+        await self._forget_lost()
         await self._report(slots=0)
+
+    async def _forget_lost(self) -> None:
+        """Those of this host that were killed cannot report that they have ended."""
+        with suppress(StoreUnavailable):
+            for status in await asyncio.to_thread(self.queue.workers):
+                if status.host == self.presence.identity.host and self.presence.gone(status.worker):
+                    ended = status.model_copy(update={"slots": 0})
+                    await asyncio.to_thread(self.queue.report, ended)
 
     async def _report(self, slots: int) -> None:
         with suppress(StoreUnavailable):

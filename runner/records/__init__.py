@@ -10,6 +10,7 @@ from runner.records.archive import (
     load_run,
     trace_path,
     unindexed_results,
+    unknown_attempts,
 )
 from runner.records.layout import new_run_id
 from runner.records.ordering import DeterministicTaskOrdering
@@ -31,4 +32,5 @@ __all__ = [
     "runner_version",
     "trace_path",
     "unindexed_results",
+    "unknown_attempts",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Container, Iterator, Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,14 +58,26 @@ def find_run(root: Path, run_id_or_unique_prefix: str) -> Path:
 
 def load_attempts(run: Path, task_id: str | None = None) -> list[RecordedAttempt]:
     """The attempts of a run, or of one of its tasks, by task, repeat and attempt."""
-    found = [
-        (task.name, *numbers, path)
-        for task in directories(run / layout.TASKS)
-        if task_id in (None, task.name)
-        for path in directories(task)
-        if (numbers := layout.parse_attempt(path.name)) is not None
-    ]
-    return [_attempt(*each) for each in sorted(found)]
+    return [_attempt(*each) for each in sorted(_kept(run)) if task_id in (None, each[0])]
+
+
+def unknown_attempts(
+    run: Path, known: Container[tuple[str, int, int]]
+) -> Iterator[RecordedAttempt]:
+    """The attempts of a run but those whose task, repeat and attempt are `known`: these are not
+    even read.
+    """
+    for task_id, repeat, attempt, path in sorted(_kept(run)):
+        if (task_id, repeat, attempt) not in known:
+            yield _attempt(task_id, repeat, attempt, path)
+
+
+def _kept(run: Path) -> Iterator[tuple[str, int, int, Path]]:
+    """Task, repeat and attempt of each that is there, and where."""
+    for task in directories(run / layout.TASKS):
+        for path in directories(task):
+            if numbers := layout.parse_attempt(path.name):
+                yield task.name, *numbers, path
 
 
 def trace_path(
@@ -135,8 +147,8 @@ def _summary(
     if execution is not None and not running:
         return _finished(path, execution, lock, notes)
     if not running:
-        resume = f"`agenttrace resume {path.name}` goes on with it"
-        notes = [*notes, f"not finished: its runner ended before the run did; {resume}"]
+        resume = f"; `agenttrace resume {path.name}` goes on with it" if lock else ""
+        notes = [*notes, f"not finished: its runner ended before the run did{resume}"]
     return _unfinished(path, lock, running=running, notes=notes)
 
 

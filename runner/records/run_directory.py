@@ -149,11 +149,12 @@ class RunDirectory:
 
     def judged(self) -> frozenset[tuple[str, int]]:
         """See ports.Evidence."""
-        return frozenset((e.task_id, e.repeat) for e in self.finals() if e.has_verdict)
+        finals = final_executions(self.path)
+        return frozenset((e.task_id, e.repeat) for e in finals if e.has_verdict)
 
     def finals(self) -> list[TaskExecution]:
         """See ports.Evidence; an attempt whose record is damaged counts as not made."""
-        return final_executions(self.path)
+        return list(final_executions(self.path))
 
     def staging(self) -> Path:
         """A new empty directory for the artifacts of an attempt; raises StorageFailed."""
@@ -252,9 +253,10 @@ class RunDirectory:
         path = self.path / layout.LOCK
         try:
             return RunLock.model_validate_json(path.read_bytes())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
+            what = "missing" if isinstance(error, FileNotFoundError) else "damaged"
             raise StorageFailed(
-                f"{path} is damaged", remedy="start a new run; this one cannot be gone on with"
+                f"{path} is {what}", remedy="start a new run; this one cannot be gone on with"
             ) from error
 
     def _open_events(self) -> int:

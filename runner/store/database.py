@@ -137,8 +137,8 @@ def _sqlite(address: Address, busy_seconds: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A transaction that reads first and writes later can fail at its first write, whatever the
-        # patience, if somebody wrote in between; so it takes the lock at once.
+        # A transaction that reads first and writes later fails at its first write, without waiting,
+        # if somebody wrote in between, and all of it is done again; so it takes the lock at once.
         writes = connection.get_execution_options().get(_WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

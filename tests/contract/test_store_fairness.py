@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -73,16 +74,18 @@ def test_priority_goes_first_and_has_turns_of_its_own(store: Store) -> None:
 class Queue(RuleBasedStateMachine):
     """The store beside a list that is searched from end to end."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.directory = TemporaryDirectory()
         self.numbers = count()
         self.jobs: dict[str, dict[str, Any]] = {}
         self.running: dict[str, Claim] = {}
-        self.opened = open_store(sqlite_url(directory / f"{id(self)}-{next(FILES)}.db"))
+        self.opened = open_store(sqlite_url(Path(self.directory.name) / "x.db"))
         self.store = self.opened.__enter__()
 
     def teardown(self) -> None:
         self.opened.__exit__(None, None, None)
+        self.directory.cleanup()
 
     def waiting(self) -> list[str]:
         waiting = [r for r, job in self.jobs.items() if job["state"] is JobState.QUEUED]
@@ -134,12 +137,9 @@ class Queue(RuleBasedStateMachine):
         assert [job.run_id for job in listed] == self.waiting()
 
 
-FILES = count()
-
-
-def test_the_order_is_that_of_a_simple_model(tmp_path: Path) -> None:
+def test_the_order_is_that_of_a_simple_model() -> None:
     run_state_machine_as_test(
-        lambda: Queue(tmp_path),
+        Queue,
         settings=settings(max_examples=12, stateful_step_count=20, deadline=None),
     )
 

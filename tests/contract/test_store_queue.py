@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from runner.domain import (
     Claim,
     EventKind,
+    Job,
     JobOptions,
     JobOutcome,
     JobState,
@@ -214,7 +216,7 @@ def test_a_stale_lease_changes_nothing(store: Store) -> None:
     taken = queue.take_over(stale, BOB, "d", NOW)
     assert taken is not None
     before = (queue.job("run"), queue.leases(), ledger.events("run"))
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: queue.renew(stale),
         lambda: queue.postpone(stale, NOW, "", NOW),
         lambda: queue.finish(stale, FINISHED, benchmark_execution(), Path("/x"), NOW),
@@ -353,11 +355,12 @@ def test_an_ended_job_can_wait_again_and_counts_again(queue: JobQueue) -> None:
 
 
 def test_jobs_that_there_are_not(queue: JobQueue) -> None:
-    for call in (
+    calls: list[Callable[[], Job]] = [
         lambda: queue.job("x"),
         lambda: queue.cancel("x", NOW),
         lambda: queue.requeue("x", NOW),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(UsageError, match="no job x"):
             call()
 

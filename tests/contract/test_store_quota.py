@@ -47,6 +47,8 @@ def test_the_window_slides(store: Store) -> None:
     full_week = store.queue.quota_use("team", TWO_A_DAY, NOW + 3 * DAY)
     assert (full_week.day, full_week.week) == (0, 3)
     assert full_week.next_free_at == NOW + 7 * DAY
+    assert store.queue.quota_use("team", TWO_A_DAY, NOW + 7 * DAY - MICROSECOND).week == 3
+    assert store.queue.quota_use("team", TWO_A_DAY, NOW + 7 * DAY).week == 2
 
 
 def test_more_used_than_is_allowed_now(store: Store) -> None:

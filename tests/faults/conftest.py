@@ -14,6 +14,7 @@ from runner.images.setup import SetUp, set_up
 from tests.end_to_end.conftest import CATEGORIES, furnish, untag
 from tests.end_to_end.shell import STATE, SUITE, Outcome, Shell
 
+from .queueing import either, postgres, postgres_service, service  # noqa: F401 - fixtures
 from .whole import assert_nothing_left, tags
 
 TASKS = tuple(task for tasks in CATEGORIES.values() for task in tasks)

@@ -146,8 +146,8 @@ def assert_nothing_left(
     `state` is `$XDG_STATE_HOME/agenttrace`. `names` are containers that journals named earlier:
     those of a killed runner are forgotten once they are gone. `temporary` is the tests' TMPDIR.
     """
-    assert not containers_of(engine, state, names)
-    assert not names_in(state)
+    assert containers_of(engine, state, names) == []
+    assert names_in(state) == []
     assert not [path for path in state.rglob("*") if path.is_file() and is_locked(path)]
     assert not (list(temporary.iterdir()) if temporary else [])
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -25,7 +26,11 @@ COMMAND_NAMES = [
     "setup",
     "doctor",
     "run",
+    "resume",
     "runs",
+    "submit",
+    "queue",
+    "worker",
     "trace",
     "suite",
     "cleanup",
@@ -76,7 +81,9 @@ def test_each_command_explains_itself_with_examples(path: str, command: click.Co
             assert parameter.help, f"{path} {parameter.name}"
     names = {name for parameter in command.params for name in parameter.opts}
     if path != "completion":
-        assert {"--profile", "--verbose", "-v", "--json"} <= names
+        assert {"--profile", "--verbose", "-v"} <= names
+    if path not in ("completion", "worker"):  # those that print no data
+        assert "--json" in names
 
 
 @pytest.mark.parametrize("path", [path for path, _ in leaves()])
@@ -164,7 +171,8 @@ def every_error() -> list[type[errors.RunnerError]]:
 def test_our_errors_are_two_lines_and_their_exit_code(
     agenttrace: Agenttrace, bootstrap: FakeBootstrap, kind: type[errors.RunnerError]
 ) -> None:
-    bootstrap.answers["cleanup"] = kind("it \x1b[31m broke", remedy="mend it")
+    further = {"until": datetime.now(UTC)} if kind is errors.Postponed else {}
+    bootstrap.answers["cleanup"] = kind("it \x1b[31m broke", remedy="mend it", **further)
     shown = agenttrace("cleanup")
     assert shown.code == kind.exit_code
     assert shown.out == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -100,35 +101,22 @@ def test_many_look_at_once_and_none_harms_the_one_they_look_at(tmp_path: Path) -
         assert found == [False] * 400
 
 
-def test_a_worker_is_never_seen_unlocked(tmp_path: Path) -> None:
-    """Its file has the name that others look for only once it is locked."""
-    stop, gone, seen = threading.Event(), list[str](), set[str]()
+def test_a_worker_is_never_seen_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file gets the name that others look for once it is locked: at no moment is it gone."""
+    rename, gone = Path.rename, list[bool]()
+    watcher, worker = Presence(tmp_path), Presence(tmp_path)
 
-    def look() -> None:
-        watcher = Presence(tmp_path)
-        while not stop.is_set():
-            for path in tmp_path.glob(f"*{SUFFIX}"):
-                worker = path.name.removesuffix(SUFFIX)
-                seen.add(worker)
-                if worker in living and watcher.gone(worker) and worker in living:
-                    gone.append(worker)
+    def look_before_and_after(path: Path, target: Path) -> Path:
+        assert not list(tmp_path.glob(f"*{SUFFIX}"))
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        moved = rename(path, target)
+        gone.append(watcher.gone(worker.worker))
+        return moved
 
-    living: set[str] = set()
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        while len(seen) < 20:
-            presence = Presence(tmp_path)
-            living.add(presence.worker)
-            with presence:
-                while presence.worker not in seen:
-                    assert looking.is_alive()
-                assert not Presence(tmp_path).gone(presence.worker)
-                living.discard(presence.worker)
-    finally:
-        stop.set()
-        looking.join()
-    assert gone == []
+    monkeypatch.setattr(Path, "rename", look_before_and_after)
+    with worker:
+        assert gone == [False]
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
