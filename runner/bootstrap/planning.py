@@ -53,7 +53,7 @@ async def make_plan(
     """What is to be run; the image is built, and has been seen to start.
 
     `host` is None for an agent behind a URL. `tasks` take the place of those that `request` chooses
-    of its suite. Raises RunnerError.
+    of its suite. `run_id` is that of a job of the queue. Raises RunnerError.
     """
     source = suite_source(request.suite or settings.run.suite)
     suite = catalog(settings).load(source)
@@ -77,6 +77,7 @@ async def make_plan(
         environment=_environment(host, seed),
         runner_version=runner_version(),
         started_at=now,
+        queued=run_id is not None,
     )
 
 
@@ -120,6 +121,7 @@ async def plan_again(
         environment=lock.environment,
         runner_version=lock.runner_version,
         started_at=datetime.fromisoformat(lock.started_at),
+        queued=lock.queued,
     )
 
 

@@ -26,14 +26,15 @@ from runner.domain import (
     RunEvent,
     RunPlan,
 )
-from runner.errors import InfrastructureError, Interrupted
+from runner.errors import InfrastructureError, Interrupted, UsageError
 from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.stop import Stop
 from runner.evaluation.unguarded import AlwaysOpen, NoAdmission
 from runner.orchestrator.breakers import BreakerGate, MemoryBreakerStore, SharedBreakers
 from runner.ports import Agent, Evidence, Gate, Notify, Say
 from runner.records import RunDirectory, find_run
-from runner.records.archive import load_run_submission
+from runner.records.archive import load_result, load_run_submission
+from runner.records.run_directory import RunLock
 from runner.scoring import DefaultScorer
 from runner.transport.remote import RemoteAgent, breaker_name
 
@@ -87,10 +88,26 @@ async def _resume(
     evidence = RunDirectory(path.parent, path.name)
     with closing(evidence):
         lock = evidence.resume()
+        if over := _over(lock, load_result(path)):
+            say(f"run {path.name} is complete: nothing is left to be done")
+            return over, path
         submission = load_run_submission(path)
         async with host_for(settings, submission) as host:
             plan = await interruptible(plan_again(settings, host, lock, submission, say))
             return await _executed(settings, host, plan, evidence, observers)
+
+
+def _over(lock: RunLock, execution: BenchmarkExecution | None) -> BenchmarkExecution | None:
+    """The result of a run that is complete; raises UsageError for one that is the queue's."""
+    if execution and execution.status is ExecutionStatus.COMPLETED:
+        return execution
+    if lock.queued:
+        raise UsageError(
+            f"run {lock.run_id} belongs to the queue",
+            remedy="a worker goes on with it by itself; if it has ended,"
+            f" `agenttrace queue retry {lock.run_id}` puts it back",
+        )
+    return None
 
 
 async def _executed(

@@ -109,11 +109,16 @@ def find_attempt(
     return fitting[-1]
 
 
+def load_result(run: Path) -> BenchmarkExecution | None:
+    """The result of a run that is over; None where there is none, or it is damaged."""
+    return _read(run / layout.EXECUTION, BenchmarkExecution, [])
+
+
 def unindexed_results(root: Path, known: Set[str]) -> Iterator[tuple[Path, BenchmarkExecution]]:
     """Runs below `root` that are over and whose id is not `known`; damaged ones are left out."""
     for path in _run_paths(root):
         if path.name not in known and not is_running(path):
-            execution = _read(path / layout.EXECUTION, BenchmarkExecution, [])
+            execution = load_result(path)
             if execution is not None and execution.run_id == path.name:
                 yield path, execution
 

@@ -74,6 +74,7 @@ class RunLock(Noun):
     task_order: tuple[LockedTask, ...]
     started_at: str
     environment: dict[str, Any] = Field(default_factory=dict)
+    queued: bool = False
 
 
 class RunDirectory:
@@ -361,4 +362,5 @@ def _lock(plan: RunPlan) -> RunLock:
         task_order=tuple(order),
         started_at=plan.started_at.isoformat(),
         environment=plan.environment,
+        queued=plan.queued,
     )

@@ -28,7 +28,7 @@ def slow(*points: str) -> list[object]:
     return [pytest.param(point, marks=pytest.mark.slow) for point in points]
 
 
-# -- killed, and the next one goes on ---------------------------------------------------------------
+# -- killed, and the next one goes on --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_next_worker_goes_on(service: Service, point: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_job_through_every_fault(either: Service) -> None:
-    """Each worker dies a little further on, also in what the death of the one before makes it do."""
+    """Each worker dies a little further on, also in what the last death makes it do."""
     run_id = either.submit("right", "-k", "4")
     points = (
         "claimed",
@@ -98,7 +98,7 @@ def test_one_job_through_every_fault(either: Service) -> None:
     assert_settled(either)
 
 
-# -- killed, while another one goes on --------------------------------------------------------------
+# -- killed, while another one goes on -------------------------------------------------------------
 
 
 def test_another_worker_takes_over_at_once(either: Service) -> None:
@@ -126,7 +126,7 @@ def test_another_worker_takes_over_at_once(either: Service) -> None:
     assert_settled(either)
 
 
-# -- stopped, not dead ------------------------------------------------------------------------------
+# -- stopped, not dead -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def is_stopped(running: Running) -> bool:
     return status.split()[0] == "T"
 
 
-# -- killed at random -------------------------------------------------------------------------------
+# -- killed at random ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_killed_at_random(either: Service, seed: int) -> None:
     assert_settled(either)
 
 
-# -- a job that kills its workers -------------------------------------------------------------------
+# -- a job that kills its workers ------------------------------------------------------------------
 
 
 def test_a_job_that_kills_its_workers_is_given_up(service: Service) -> None:
