@@ -383,7 +383,7 @@ class JobQueue(Protocol):
         now: datetime,
     ) -> None:
         """The end of a job: its result is indexed, its quota committed or refunded, its credentials
-        forgotten, in one transaction. Raises LeaseLost.
+        forgotten unless it failed through our fault, in one transaction. Raises LeaseLost.
         """
         ...
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from runner.bootstrap.host import Host, open_host
+from runner.bootstrap.host import Host, journals_of, open_host
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again
 from runner.bootstrap.request import RunRequest
@@ -43,6 +43,7 @@ from runner.orchestrator.evidence import LeasedEvidence
 from runner.orchestrator.leases import Holding
 from runner.ports import Breakers, Notify, RunLedger
 from runner.records import RunDirectory, layout
+from runner.sandbox.reaper import reap
 from runner.telemetry import bound
 from runner.transport.remote import breaker_name
 
@@ -153,7 +154,7 @@ class Jobs:
 
     async def _executed(self, job: _Job) -> BenchmarkExecution:
         try:
-            host = await self._host_for(job.submission)
+            host = await self._host_for(job)
             plan = await _unless_stopped(self._plan(host, job), job.stop)
         except EngineUnavailable as error:
             await job.gate.failed(str(error))
@@ -171,12 +172,15 @@ class Jobs:
         with image_held(host, plan):
             return await executor.execute_tasks()
 
-    async def _host_for(self, submission: BenchmarkSubmission) -> Host | None:
-        if submission.agent_endpoint.remote:
+    async def _host_for(self, job: _Job) -> Host | None:
+        """Freed of what the job's last worker left, if that one was lost."""
+        if job.submission.agent_endpoint.remote:
             return None
         async with self._opening:
             if self._host is None:
                 self._host = await self._stack.enter_async_context(open_host(self._settings))
+            elif job.claim.job.losses:
+                await reap(self._host.client, journals_of(self._settings, self._host.client))
             return self._host
 
     async def _plan(self, host: Host | None, job: _Job) -> RunPlan:

@@ -72,13 +72,23 @@ def attach(client: APIClient, container: str) -> tuple[socket.socket, Any]:
 
     Attach before start, so that nothing is missed.
     """
-    wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-    wrapper = client.attach_socket(container, params=wanted)
+    wrapper = _attached(client, container)
     raw = getattr(wrapper, "_sock", wrapper)
     if type(raw) is socket.socket:
         return raw, wrapper
     ours = pumped(raw)
     return ours, ours
+
+
+def _attached(client: Any, container: str) -> Any:
+    """As docker-py's `attach_socket`, which waits for ever for an engine that does not answer."""
+    response = client._post(  # noqa: SLF001 - has the client's deadline
+        client._url("/containers/{0}/attach", container),  # noqa: SLF001
+        params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
+        headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+        stream=True,
+    )
+    return client._get_raw_response_socket(response)  # noqa: SLF001
 
 
 async def open_channel(raw: socket.socket, keep_alive: Any) -> AttachedChannel:

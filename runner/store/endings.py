@@ -126,7 +126,12 @@ def _end(
             finished_at=now,
             not_before=None,
             claim_id=None,
-            sealed=b"",
+            **_forgotten(outcome),
         )
     )
     quotas.settle(connection, run_id, outcome.state, claims, now)
+
+
+def _forgotten(outcome: JobOutcome) -> dict[str, bytes]:
+    """Credentials, unless the fault was ours: then the job is likely to be put back."""
+    return {} if outcome.state is JobState.FAILED else {"sealed": b""}

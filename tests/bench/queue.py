@@ -13,33 +13,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, Table, insert, make_url
 
-from runner.domain import JobOutcome, JobState, NewJob, SubmissionQuota, WorkerIdentity
+from runner.domain import (
+    JobOutcome,
+    JobState,
+    NewJob,
+    QuotaState,
+    SubmissionQuota,
+    WorkerIdentity,
+)
 from runner.store import Store, open_store, sqlite_url
 from runner.store.address import parse_address
 from runner.store.database import Database
-from runner.store.submitting import submit
+from runner.store.schema import jobs, quota_entries, submitters
+from runner.store.submitting import _row
 from tests.postgres import database, postgres_server
 from tests.unit.store.nouns import benchmark_execution, submission, task_execution
 
 PROCESSES = (1, 2, 4, 8)
 SUBMITTERS = 100
 BATCHES = 3
+TIMED = ("submit", "claim", "finish")
 UNLIMITED = SubmissionQuota(per_day=10**6, per_week=10**6)
 PATIENCE_SECONDS = 60.0
 ROW = b"x" * 1000
 """About as much as a job holds."""
 
 
-def measure(waiting: int, rounds: int) -> dict[str, Any]:
+def measure(waiting: int, rounds: int, processes: Sequence[int] = PROCESSES) -> dict[str, Any]:
     """Milliseconds and rates on both databases with `waiting` jobs queued all the time; `rounds`
     of submit, claim and finish for each number of processes.
     """
@@ -47,19 +56,25 @@ def measure(waiting: int, rounds: int) -> dict[str, Any]:
     for kind, opened in (("sqlite", _sqlite), ("postgresql", _postgres)):
         with opened() as url:
             fill(url, waiting)
-            measured[kind] = [_with_processes(url, n, rounds) for n in PROCESSES]
+            measured[kind] = [_with_processes(url, n, rounds) for n in processes]
     return {"waiting": waiting, "rounds": rounds, **measured}
 
 
-def fill(url: str, waiting: int) -> None:
-    """Queues so many jobs of 100 submitters, in one transaction."""
+def fill(url: str, waiting: int, **endpoint: Any) -> None:
+    """Queues so many jobs of 100 submitters: the rows that `submit` leaves, in one transaction."""
     with open_store(url, PATIENCE_SECONDS):  # makes the tables
         pass
     opened = Database(parse_address(url), PATIENCE_SECONDS)
+    new = [new_job(f"team-{n % SUBMITTERS}", **endpoint) for n in range(waiting)]
+    rows: dict[Table, list[dict[str, Any]]] = {
+        submitters: [{"submitter": f"team-{n}"} for n in range(SUBMITTERS)],
+        jobs: [_row(job, 1 + number // SUBMITTERS) for number, job in enumerate(new)],
+        quota_entries: [_entry(job) for job in new],
+    }
 
     def work(connection: Connection) -> None:
-        for number in range(waiting):
-            submit(connection, new_job(f"team-{number % SUBMITTERS}"), UNLIMITED)
+        for table, values in rows.items():
+            connection.execute(insert(table), values)
 
     try:
         opened.write(work)
@@ -67,11 +82,20 @@ def fill(url: str, waiting: int) -> None:
         opened.close()
 
 
-def new_job(submitter: str) -> NewJob:
+def _entry(job: NewJob) -> dict[str, Any]:
+    return {
+        "run_id": job.run_id,
+        "submitter": job.submission.submitted_by,
+        "state": QuotaState.RESERVED,
+        "reserved_at": job.submitted_at,
+    }
+
+
+def new_job(submitter: str, **endpoint: Any) -> NewJob:
     """One that nobody has handed in before."""
     return NewJob(
         run_id=secrets.token_hex(8),
-        submission=submission(submitter),
+        submission=submission(submitter, **endpoint),
         submitted_at=datetime.now(UTC),
     )
 
@@ -94,7 +118,7 @@ def _postgres() -> Iterator[str]:
 def _with_processes(url: str, count: int, rounds: int) -> dict[str, Any]:
     """Batches of ours and of the driver's, alternating, so that noise meets both."""
     each = max(rounds // count // BATCHES, 2)
-    samples: dict[str, list[float]] = {"submit": [], "claim": [], "finish": [], "insert": []}
+    samples: dict[str, list[float]] = {"submit": [], "claim": [], "finish": [], "insert": [], "cpu": []}
     rates: dict[str, list[float]] = {"ours": [], "insert": []}
     with ExitStack() as stack:
         processes = [stack.enter_context(_process(url)) for _ in range(count)]
@@ -102,7 +126,8 @@ def _with_processes(url: str, count: int, rounds: int) -> dict[str, Any]:
             _batch(processes, side, 2)  # connections are opened, statements compiled
         for side in ("insert", "ours") * BATCHES:
             found, seconds = _batch(processes, side, each)
-            rates[side].append(sum(map(len, found.values())) / seconds)
+            operations = sum(len(values) for name, values in found.items() if name != "cpu")
+            rates[side].append(operations / seconds)
             for name, values in found.items():
                 samples[name] += values
     ours, insert = statistics.median(rates["ours"]), statistics.median(rates["insert"])
@@ -110,7 +135,7 @@ def _with_processes(url: str, count: int, rounds: int) -> dict[str, Any]:
     return {
         "processes": count,
         **{f"{name}_ms": _milliseconds(values) for name, values in samples.items()},
-        **{f"{name}_ratio": medians[name] / medians["insert"] for name in samples},
+        **{f"{name}_ratio": medians[name] / medians["insert"] for name in TIMED},
         "operations_per_second": ours,
         "inserts_per_second": insert,
         "ratio": ours / insert,
@@ -182,6 +207,7 @@ def _ours(store: Store) -> dict[str, float]:
     queue, now = store.queue, datetime.now(UTC)
     worker = WorkerIdentity(worker="bench", host="bench")
     job = new_job(f"team-{secrets.randbelow(SUBMITTERS)}")
+    before = time.process_time()
     submitted, _ = _timed(lambda: queue.submit(job, UNLIMITED))
     claimed, claim = _timed(lambda: queue.claim(worker, secrets.token_hex(8), now))
     assert claim
@@ -189,7 +215,8 @@ def _ours(store: Store) -> dict[str, float]:
     result = benchmark_execution(run_id, *(task_execution(f"t{n}", run_id=run_id) for n in "123"))
     outcome = JobOutcome(state=JobState.FINISHED, note="score 0.0")
     finished, _ = _timed(lambda: queue.finish(claim.lease, outcome, result, Path("/x"), now))
-    return {"submit": submitted, "claim": claimed, "finish": finished}
+    cpu = (time.process_time() - before) / len(TIMED)
+    return {"submit": submitted, "claim": claimed, "finish": finished, "cpu": cpu}
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -17,7 +17,7 @@ from runner.domain import Breaker, JobOutcome, JobState
 from runner.errors import StoreUnavailable
 from runner.store import Store, open_store, sqlite_url
 from tests.postgres import PostgresServer
-from tests.unit.store.nouns import ALICE, NOW, UNLIMITED, new_job, numbered
+from tests.unit.store.nouns import ALICE, NOW, UNLIMITED, new_job, numbered, task_execution
 
 
 @contextmanager
@@ -168,6 +168,8 @@ def test_every_call_may_lose_its_reply(store: Store) -> None:
     assert claimed.lease.token == 1
     with losing_the_next_reply():
         ledger.append_events(claimed.lease, numbered(1))
+    with losing_the_next_reply():
+        assert ledger.adopt_attempt(claimed.lease, task_execution(), Path("/x")) is True
     with losing_the_next_reply():
         queue.postpone(claimed.lease, NOW, "", NOW)
     again = queue.claim(ALICE, "d", NOW)

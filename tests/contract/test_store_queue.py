@@ -104,6 +104,13 @@ def test_sealed_credentials_are_forgotten_when_the_job_ends(queue: JobQueue) -> 
     assert claim(queue).sealed == b""
 
 
+def test_a_job_that_failed_through_our_fault_keeps_its_credentials(queue: JobQueue) -> None:
+    queue.submit(new_job("run", sealed=b"sealed"), UNLIMITED)
+    finish(queue, claim(queue), JobOutcome(state=JobState.FAILED))
+    queue.requeue("run", NOW)
+    assert claim(queue).sealed == b"sealed"
+
+
 def test_text_that_databases_do_not_like(queue: JobQueue) -> None:
     queue.submit(new_job("run", "a\0b"), UNLIMITED)
     assert queue.quota_use("a\0b", UNLIMITED, NOW).day == 1

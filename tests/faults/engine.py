@@ -238,14 +238,14 @@ class FaultyNetwork(socketserver.ThreadingUnixStreamServer):
     def fault_of(self, request: str) -> Fault | None:
         """The one that this request is to suffer."""
         with self._counting:
-            for fault in self.faults:
-                if re.search(fault.request, request):
-                    fault.number -= 1
-                    if fault.number == 0:
-                        self.removed.clear()
-                        fault.struck.set()
-                        return fault
-        return None
+            fitting = [fault for fault in self.faults if re.search(fault.request, request)]
+            for fault in fitting:
+                fault.number -= 1
+            now = next((fault for fault in fitting if fault.number == 0), None)
+            if now:
+                self.removed.clear()
+                now.struck.set()
+        return now
 
     def handle_error(self, *_: Any) -> None:
         """A connection that broke is what this is for."""

@@ -12,6 +12,9 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
+
+from runner.store import database
 
 from . import killing
 
@@ -31,9 +34,24 @@ POINTS = {
 }
 
 
+_in_transaction = threading.RLock()
+
+
+def outside_of_transactions() -> None:
+    """Nobody can help it if a process is stopped while it holds the one lock that SQLite has."""
+    transact = database._in_transaction
+
+    def guarded(*arguments: Any) -> Any:
+        with _in_transaction:
+            return transact(*arguments)
+
+    database._in_transaction = guarded
+
+
 def halt(number: signal.Signals) -> None:
     """The signal reaches the whole process, whichever thread came to the point."""
-    os.kill(os.getpid(), number)
+    with _in_transaction:
+        os.kill(os.getpid(), number)
     if number is signal.SIGKILL:
         threading.Event().wait()
 
@@ -41,6 +59,7 @@ def halt(number: signal.Signals) -> None:
 def main() -> int:
     """Plants the fuse and goes on as the command line does."""
     name, *rest = sys.argv[1:]
+    outside_of_transactions()
     killing.POINTS.update(POINTS)
     killing.die = lambda: halt(signal.Signals[f"SIG{name}"])
     sys.argv[1:] = rest

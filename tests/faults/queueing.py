@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from runner.domain import (
     JobOptions,
     JobState,
     NewJob,
+    QuotaEntry,
     QuotaState,
     RefundReason,
     RunEvent,
@@ -36,6 +38,7 @@ from runner.domain import (
     WorkerStatus,
 )
 from runner.engine import EngineClient
+from runner.errors import EngineFailed
 from runner.images.setup import SetUp
 from runner.records.layout import new_run_id
 from runner.store import Store, open_store, sqlite_url
@@ -67,14 +70,16 @@ expected = "{id}"
 """
 SESSION = secrets.token_hex(8)
 AGENT = f"""# {SESSION}: its image is nobody else's
-import os, time
+import os, subprocess, time
 
 def right(prompt, config):
     return prompt.removeprefix("Say ").rstrip(".")
 
 def patient(prompt, config):
+    mark = subprocess.Popen(["sleep", "600"])  # by which a test sees it wait
     while not os.path.exists("/tmp/go"):
         time.sleep(0.05)
+    mark.kill()
     return right(prompt, config)
 
 def once_patient(prompt, config):
@@ -194,6 +199,11 @@ class Service:
         with self.store() as store:
             return store.queue.jobs()
 
+    def quota(self) -> list[QuotaEntry]:
+        """The ledger."""
+        with self.store() as store:
+            return store.queue.quota_entries()
+
     def kinds(self, run_id: str) -> list[EventKind]:
         """What happened in a run, in order."""
         return [event.kind for event in self.events(run_id)]
@@ -229,11 +239,21 @@ class Service:
         """Until so many attempts are on disk."""
         wait_until(lambda: len(attempts_of(self.run(run_id))) >= count)
 
-    def wait_until_asked(self, count: int = 1) -> list[str]:
-        """Names of containers whose agent has begun to work, as soon as there are so many."""
-        names = wait_until(lambda: found if len(found := self.shell.asking()) >= count else [])
+    def waiting(self) -> set[str]:
+        """Names of containers whose patient agent waits."""
+        return {name for name in self.shell.asking() if "sleep" in self._commands(name)}
+
+    def _commands(self, name: str) -> str:
+        try:
+            return str(self.shell.client.call_blocking("top", lambda api: api.top(name)))
+        except EngineFailed:  # it has ended
+            return ""
+
+    def wait_until_waiting(self, *known: str) -> str:
+        """The name of a container whose patient agent waits, and which is none of `known`."""
+        [name] = wait_until(lambda: self.waiting() - set(known))
         self.note_names()
-        return names
+        return name
 
     def release(self, name: str) -> None:
         """Lets a patient agent answer."""
@@ -276,6 +296,42 @@ def kill(running: Running) -> None:
     """Ends a worker as a crash would."""
     os.killpg(running.process.pid, signal.SIGKILL)
     killed(running)
+
+
+def stop(service: Service, running: Running) -> None:
+    """SIGSTOP, outside of a transaction: one on SQLite would lock everybody out, whoever we are."""
+    while True:
+        os.killpg(running.process.pid, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(running))
+        if not is_locked_out(service):
+            return
+        os.killpg(running.process.pid, signal.SIGCONT)
+
+
+def is_stopped(running: Running) -> bool:
+    """Whether SIGSTOP has reached it."""
+    status = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2]
+    return status.split()[0] == "T"
+
+
+def is_locked_out(service: Service) -> bool:
+    """Whether somebody writes to the SQLite file for longer than a moment."""
+    if parse_address(service.url).file is None:
+        return False
+    with closing(sqlite3.connect(service.database, timeout=1, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
+
+
+def drained(*workers: Running) -> None:
+    """Ends them as an operator does."""
+    for worker in workers:
+        worker.interrupt(signal.SIGTERM)
+    for worker in workers:
+        ended(worker)
 
 
 def ended(running: Running, code: int = 0) -> Outcome:

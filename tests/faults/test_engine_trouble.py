@@ -14,7 +14,7 @@ import pytest
 from runner.domain import BenchmarkExecution
 from runner.engine import EngineClient
 from runner.images.setup import SetUp
-from tests.end_to_end.shell import Outcome, Running, Shell, release, wait_until
+from tests.end_to_end.shell import PATIENCE_SECONDS, Outcome, Running, Shell, release, wait_until
 
 from .conftest import INFRASTRUCTURE, TASKS, only_run, resume, shell_on, state_of
 from .engine import Fault, FaultyNetwork, How, PrivateEngine
@@ -192,6 +192,9 @@ def test_the_attempt_is_retried(through: Through, name: str) -> None:
     assert outcome.code == 0, outcome.err
     result = assert_whole(only_run(shell), TASKS)
     assert (result.retried_attempts, result.overall_score) == (1, 100)
+    if name == "create stalls":  # it may yet come: whoever runs next looks once more
+        assert len(names_in(state_of(shell))) == len(TASKS) + 2
+        assert start_tiny(shell, "right", "-l", "1").code == 0
     assert_nothing_left(shell.client, state_of(shell), of_runners(result), shell.temporary)
 
 
@@ -208,23 +211,39 @@ def test_nobody_waits_for_a_container_that_does_not_end(through: Through) -> Non
 def test_the_last_create_of_a_run_comes_late(through: Through) -> None:
     """After its runner has ended: the journal knows the name, and the next runner removes it."""
     shell = through.shell
-    fault = Fault(CREATE, 6, How.LATE)  # the first try at the third task, and both retries
-    outcome = through.run(Fault(CREATE, 4, How.NEVER), Fault(CREATE, 4, How.NEVER), fault)
+    late = Fault(CREATE, LAST_TRY, How.LATE)
+    outcome = through.run(Fault(CREATE, 4, How.NEVER), Fault(CREATE, 5, How.NEVER), late)
     assert outcome.code == INFRASTRUCTURE, outcome.err
     run = only_run(shell)
-    before = attempts_of(run)
-    left = containers_of(shell.client, state_of(shell))
-    assert left
+    left = containers_of(shell.client, state_of(shell), names_in(state_of(shell)))
+    assert len(left) == 1
     assert set(left) <= set(names_in(state_of(shell)))
-    outcome = resume(shell, run)
-    assert outcome.code == 0, outcome.err
-    assert_whole(run, TASKS, before=before)
+    assert start_tiny(shell, "right", "-l", "1").code == 0
     assert_nothing_left(shell.client, state_of(shell), left, shell.temporary)
+    assert attempts_of(run)
+
+
+LAST_TRY = 6
+"""One container before the first task, one for each of the first two, three for the last."""
 
 
 @pytest.mark.slow
 def test_killed_with_a_create_under_way(through: Through) -> None:
     """Its container comes into being when its runner is dead, and another has reaped."""
+    shell, late = through.shell, Fault(CREATE, SECOND_TASK, How.HELD)
+    with FaultyNetwork(through.target, late) as network:
+        running = shell.start_run("agent.py:right", "-n", "1", "-q", DOCKER_HOST=network.url)
+        assert late.struck.wait(PATIENCE_SECONDS)
+        running.interrupt(signal.SIGKILL)
+        running.end()
+        run, names = only_run(shell), names_in(state_of(shell))
+        before = attempts_of(run)
+        assert resume(shell, run).code == 0
+        late.over.set()
+        wait_until(lambda: containers_of(shell.client, state_of(shell), names))
+    assert_whole(run, TASKS, before=before)
+    assert start_tiny(shell, "right", "-l", "1").code == 0
+    assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
 
 
 def of_runners(result: BenchmarkExecution) -> list[str]:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import random
 import signal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from runner.domain import EventKind, FailureReason, JobState
-from tests.end_to_end.shell import Running, state_of, wait_until
+from runner.domain import EventKind, FailureReason, JobState, RefundReason
+from tests.end_to_end.shell import state_of, wait_until
 
-from .queueing import Service, assert_finished, assert_settled, ended, kill, killed
+from .queueing import (
+    Service,
+    assert_finished,
+    assert_settled,
+    drained,
+    is_stopped,
+    kill,
+    killed,
+    stop,
+)
 from .whole import attempts_of
 
 pytestmark = pytest.mark.docker
@@ -105,20 +113,18 @@ def test_another_worker_takes_over_at_once(either: Service) -> None:
     """It had its host open when the other died, and yet nothing of that one's is left there."""
     busy_with = either.submit("once_patient")
     other = either.worker("-w", "1", **FOR_EVER)
-    [held] = either.wait_until_asked()
+    held = either.wait_until_waiting()
     run_id = either.enqueue(busy_with)
     doomed = either.worker("-w", "1", **FOR_EVER)
-    [left] = set(either.wait_until_asked(2)) - {held}
+    left = either.wait_until_waiting(held)
     before = attempts_of(either.run(run_id))
     kill(doomed)
     either.release(held)
-    [again] = wait_until(lambda: set(either.shell.asking()) - {held, left})
-    either.note_names()
+    again = either.wait_until_waiting(held, left)
+    assert not state_of(either.shell.client, left)
     either.release(again)
     either.wait_for(run_id, JobState.FINISHED)
-    wait_until(lambda: not state_of(either.shell.client, left))
-    other.interrupt(signal.SIGTERM)
-    ended(other)
+    drained(other)
     for each in (busy_with, run_id):
         assert_finished(either, each)
     assert_finished(either, run_id, before)
@@ -139,16 +145,17 @@ def test_a_stopped_worker_loses_its_lease(either: Service, point: str) -> None:
     wait_until(lambda: is_stopped(stopped))
     either.note_names()
     before = attempts_of(either.run(run_id))
-    either.work_off(**SOON)
+    other = either.worker(**SOON)
+    either.wait_for(run_id, JobState.FINISHED)
+    drained(other)
     result = assert_finished(either, run_id, before)
     os.killpg(stopped.process.pid, signal.SIGCONT)
     stopped.wait_for(f"run {run_id} is another worker's now")
-    other = either.enqueue(run_id)
-    either.wait_for(other, JobState.FINISHED)
-    stopped.interrupt(signal.SIGTERM)
-    ended(stopped)
+    next_id = either.enqueue(run_id)
+    either.wait_for(next_id, JobState.FINISHED)
+    drained(stopped)
     assert assert_finished(either, run_id, before) == result
-    assert_finished(either, other)
+    assert_finished(either, next_id)
     assert_settled(either)
 
 
@@ -156,28 +163,18 @@ def test_a_stopped_worker_whose_agent_still_runs(service: Service) -> None:
     """The one that took over finishes first; the container of the stale one goes when it wakes."""
     run_id = service.submit("once_patient")
     stopped = service.worker(**SOON)
-    [of_the_stopped] = service.wait_until_asked()
-    os.killpg(stopped.process.pid, signal.SIGSTOP)
-    wait_until(lambda: is_stopped(stopped))
-    other = service.worker("--until-empty", **SOON)
-    [asked] = wait_until(lambda: set(service.shell.asking()) - {of_the_stopped})
-    service.note_names()
-    service.release(asked)
-    ended(other)
-    result = assert_finished(service, run_id)
+    of_the_stopped = service.wait_until_waiting()
+    stop(service, stopped)
+    other = service.worker(**SOON)
+    service.release(service.wait_until_waiting(of_the_stopped))
+    service.wait_for(run_id, JobState.FINISHED)
+    drained(other)
     os.killpg(stopped.process.pid, signal.SIGCONT)
     stopped.wait_for(f"run {run_id} is another worker's now")
     wait_until(lambda: not state_of(service.shell.client, of_the_stopped))
-    stopped.interrupt(signal.SIGTERM)
-    ended(stopped)
-    assert assert_finished(service, run_id) == result
+    drained(stopped)
+    assert_finished(service, run_id)
     assert_settled(service)
-
-
-def is_stopped(running: Running) -> bool:
-    """Whether SIGSTOP has reached it."""
-    status = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2]
-    return status.split()[0] == "T"
 
 
 # -- killed at random ------------------------------------------------------------------------------
@@ -201,10 +198,7 @@ def test_killed_at_random(either: Service, seed: int) -> None:
             kill(workers[place])
             workers[place] = either.worker("-w", "2", **variables)
             kills += 1
-    for worker in workers:
-        worker.interrupt(signal.SIGTERM)
-    for worker in workers:
-        ended(worker)
+    drained(*workers)
     assert kills
     for run_id in runs:
         assert_finished(either, run_id)
@@ -228,7 +222,8 @@ def test_a_job_that_kills_its_workers_is_given_up(service: Service) -> None:
     with service.sql() as connection:
         [reason] = connection.scalars(text("SELECT failure_reason FROM jobs")).all()
     assert reason == FailureReason.INTERNAL_ERROR
-    assert_settled(service)
+    [entry] = service.quota()
+    assert entry.refund_reason is RefundReason.INFRASTRUCTURE_FAILED
 
     before = attempts_of(service.run(run_id))
     assert len(before) == 2
