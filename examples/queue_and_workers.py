@@ -50,12 +50,18 @@ async def main(directory: Path) -> None:
     orchestrator = BenchmarkOrchestrator(handler, executor, num_workers=3)
     orchestrator.register_progress_callback(show)
     await orchestrator.start()
-    while (status := orchestrator.get_queue_status()).queue_size or status.active_executions:
+    while is_busy(orchestrator):  # noqa: ASYNC110 - other processes may work the queue off too
         await asyncio.sleep(0.5)
     # Stopped earlier, what was not over would wait, and go on with the next worker.
     await orchestrator.stop(graceful=True)
     status = orchestrator.get_queue_status()
     print(f"{status.finished} finished, {status.failed} failed, {len(status.workers)} workers left")
+
+
+def is_busy(orchestrator: BenchmarkOrchestrator) -> bool:
+    """Whether anything waits or runs."""
+    status = orchestrator.get_queue_status()
+    return bool(status.queue_size or status.active_executions)
 
 
 def show(progress: ExecutionProgress) -> None:

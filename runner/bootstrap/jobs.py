@@ -34,6 +34,7 @@ from runner.errors import (
     InfrastructureError,
     LeaseLost,
     Postponed,
+    StorageFailed,
     StoreUnavailable,
 )
 from runner.evaluation.stop import Stop, StopSignal
@@ -185,6 +186,7 @@ class Jobs:
 
     async def _plan(self, host: Host | None, job: _Job) -> RunPlan:
         """Made, or made again as the run's directory has it, if an earlier worker got so far."""
+        check_files(job.submission)
         directory = job.directory
         if (directory.path / layout.LOCK).exists():
             lock = await asyncio.to_thread(directory.take_over)
@@ -215,6 +217,19 @@ class Jobs:
             job.evidence.event(event)
         for notify in self._observers:
             notify(event)
+
+
+def check_files(submission: BenchmarkSubmission) -> None:
+    """Whether what was handed in is still there: if not, that is not its submitter's fault.
+
+    Raises StorageFailed.
+    """
+    source = submission.agent_endpoint.source
+    if source and not source.is_dir():
+        raise StorageFailed(
+            f"the files of this submission are not at {source}",
+            remedy="restore them; a worker on another host needs them at the same place",
+        )
 
 
 def pause_after(claims: int) -> timedelta:

@@ -54,7 +54,7 @@ class QuotaReport(Noun):
 
 
 def queue_status(settings: Settings, jobs: int = JOBS_SHOWN) -> QueueStatus:
-    """The queue at a glance, with at most so many jobs; their progress is in `details`."""
+    """The queue at a glance, with at most so many jobs; and their progress."""
     with store_of(settings) as store:
         return status_of(settings, store, jobs)
 
@@ -72,7 +72,7 @@ def status_of(settings: Settings, store: Store, jobs: int = JOBS_SHOWN) -> Queue
         workers=tuple(store.queue.workers()),
         circuit_breakers=_breakers(settings, store.breakers),
         jobs=tuple(shown),
-        details={"progress": _progress(store.ledger, shown)},
+        progress=_progress(store.ledger, shown),
     )
 
 

@@ -140,9 +140,9 @@ def _without_moments(status: QueueStatus) -> QueueStatus:
     workers = [each.model_copy(update={"seen_at": each.started_at}) for each in status.workers]
     progress = {
         run_id: each.model_copy(update={"estimated_completion": None})
-        for run_id, each in status.details.get("progress", {}).items()
+        for run_id, each in status.progress.items()
     }
-    return status.model_copy(update={"workers": tuple(workers), "details": {"progress": progress}})
+    return status.model_copy(update={"workers": tuple(workers), "progress": progress})
 
 
 @queue.command(

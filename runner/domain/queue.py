@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field
 
 from runner.domain.base import Noun
 from runner.domain.breaker import BreakerStatus
+from runner.domain.execution import ExecutionProgress
 from runner.domain.submission import BenchmarkSubmission
 
 MOST_PRIORITY = 100
@@ -156,4 +156,5 @@ class QueueStatus(Noun):
     circuit_breakers: tuple[BreakerStatus, ...] = ()
     jobs: tuple[Job, ...] = ()
     """Running ones, then waiting ones in the order in which they will be claimed; the first few."""
-    details: dict[str, Any] = Field(default_factory=dict)
+    progress: dict[str, ExecutionProgress] = Field(default_factory=dict)
+    """By run id, of the running ones among them."""

@@ -203,9 +203,12 @@ class RunDirectory:
             self.close()
 
     def close(self) -> None:
-        """Ends the run for readers and removes what was staged and never kept; may be repeated."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        """Ends the run for readers and removes what was staged and never kept; may be repeated.
+
+        Nothing is removed by one that was refused: what is staged is the other runner's.
+        """
         if self._events is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
             os.close(self._events)
             self._events = None
 

@@ -145,7 +145,7 @@ def _more(status: QueueStatus) -> list[RenderableType]:
 def _jobs_table(status: QueueStatus, now: datetime) -> Table:
     fold = ("agent", "submitter", "note")
     table = plain_table("run", "state", "tasks", "for", *fold, right=("tasks", "for"), fold=fold)
-    progress: Mapping[str, ExecutionProgress] = status.details.get("progress", {})
+    progress: Mapping[str, ExecutionProgress] = status.progress
     for job in status.jobs:
         table.add_row(*_job_row(job, progress.get(job.run_id), now))
     return table

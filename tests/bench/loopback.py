@@ -46,21 +46,25 @@ class Place:
         """Its URL."""
         return sqlite_url(self.directory / "state" / DATABASE_NAME)
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of commands that work in it."""
+        given = {
+            "STORAGE__RUNS_DIR": self.runs,
+            "STORAGE__STATE_DIR": self.directory / "state",
+            "RUN__MIN_FREE_DISK_BYTES": 0,
+            "REMOTE__ALLOW_ADDRESSES": "127.0.0.1/32",
+            "REMOTE__ALLOW_PLAIN_HTTP": "true",
+            "SUBMISSIONS__QUOTA_PER_DAY": UNLIMITED,
+            "SUBMISSIONS__QUOTA_PER_WEEK": UNLIMITED,
+        }
+        ours = {f"AGENTTRACE_{name}": str(value) for name, value in given.items()}
+        return dict(os.environ) | ours | {"XDG_CONFIG_HOME": str(self.directory)}
+
     @cached_property
     def settings(self) -> Settings:
-        return load_settings(
-            {
-                "storage.runs_dir": str(self.runs),
-                "storage.state_dir": str(self.directory / "state"),
-                "run.min_free_disk_bytes": 0,
-                "remote.allow_addresses": ["127.0.0.1/32"],
-                "remote.allow_plain_http": True,
-                "submissions.quota_per_day": UNLIMITED,
-                "submissions.quota_per_week": UNLIMITED,
-            },
-            cwd=self.directory,
-            environ=dict(os.environ) | {"XDG_CONFIG_HOME": str(self.directory)},
-        ).settings
+        """Those of `environ`."""
+        return load_settings({}, cwd=self.directory, environ=self.environ).settings
 
 
 @contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
 from runner import bootstrap
 from runner.config import load_settings
 from runner.domain import EventKind, RunEvent
-from tests.bench.attempts import in_use
+from tests.bench.attempts import in_use, peak
 
 TASKS = 10
 LOOKED_AT = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -39,8 +38,7 @@ def main(attempts: int, directory: Path) -> None:
         target=f"{directory}/agent.py:answer", limit=TASKS, repeats=repeats, parallelism=2
     )
     bootstrap.run(settings, request, observers=[watch])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump({"attempts": finished, "rss_mib": seen, "peak_rss_mib": peak}, sys.stdout)
+    json.dump({"attempts": finished, "rss_mib": seen, "peak_rss_mib": peak()}, sys.stdout)
 
 
 def _write_submission(directory: Path) -> None:

@@ -60,11 +60,11 @@ def measure(waiting: int, rounds: int, processes: Sequence[int] = PROCESSES) -> 
     return {"waiting": waiting, "rounds": rounds, **measured}
 
 
-def fill(url: str, waiting: int, **endpoint: Any) -> None:
+def fill(database_url: str, waiting: int, **endpoint: Any) -> None:
     """Queues so many jobs of 100 submitters: the rows that `submit` leaves, in one transaction."""
-    with open_store(url, PATIENCE_SECONDS):  # makes the tables
+    with open_store(database_url, PATIENCE_SECONDS):  # makes the tables
         pass
-    opened = Database(parse_address(url), PATIENCE_SECONDS)
+    opened = Database(parse_address(database_url), PATIENCE_SECONDS)
     new = [new_job(f"team-{n % SUBMITTERS}", **endpoint) for n in range(waiting)]
     rows: dict[Table, list[dict[str, Any]]] = {
         submitters: [{"submitter": f"team-{n}"} for n in range(SUBMITTERS)],
@@ -118,7 +118,13 @@ def _postgres() -> Iterator[str]:
 def _with_processes(url: str, count: int, rounds: int) -> dict[str, Any]:
     """Batches of ours and of the driver's, alternating, so that noise meets both."""
     each = max(rounds // count // BATCHES, 2)
-    samples: dict[str, list[float]] = {"submit": [], "claim": [], "finish": [], "insert": [], "cpu": []}
+    samples: dict[str, list[float]] = {
+        "submit": [],
+        "claim": [],
+        "finish": [],
+        "insert": [],
+        "cpu": [],
+    }
     rates: dict[str, list[float]] = {"ours": [], "insert": []}
     with ExitStack() as stack:
         processes = [stack.enter_context(_process(url)) for _ in range(count)]

@@ -35,7 +35,8 @@ def partial_result(shell: Shell, outcome: Outcome) -> BenchmarkExecution:
     kept = BenchmarkExecution.model_validate_json((run / "execution.json").read_bytes())
     assert BenchmarkExecution.model_validate_json(outcome.out) == kept
     assert kept.status is ExecutionStatus.CANCELLED
-    assert outcome.next == f"what had finished is in runs/{run.name}"
+    going_on = f"`agenttrace resume {run.name}` goes on"
+    assert outcome.next == f"what had finished is in runs/{run.name}; {going_on}"
     return kept
 
 
@@ -153,7 +154,11 @@ def test_what_a_killed_runner_leaves(shell: Shell) -> None:
     listed = {run["run_id"]: run for run in shell("runs", "list", "--json").json}
     by_status = {run["status"]: run for run in listed.values()}
     assert set(by_status) == {"failed", "running"}
-    assert by_status["failed"]["notes"] == ["not finished: its runner ended before the run did"]
+    [note] = by_status["failed"]["notes"]
+    assert note == (
+        "not finished: its runner ended before the run did;"
+        f" `agenttrace resume {by_status['failed']['run_id']}` goes on with it"
+    )
     assert (by_status["failed"]["tasks_finished"], by_status["failed"]["tasks_total"]) == (0, 2)
 
     release(shell.client, of_the_other)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from runner.engine import EngineClient, locate_engine
+from runner.errors import InfrastructureError
 from runner.images.setup import SetUp, set_up
 from tests.end_to_end.conftest import CATEGORIES, furnish, untag
-from tests.end_to_end.shell import STATE, SUITE, Outcome, Shell
+from tests.end_to_end.shell import (
+    STATE,
+    SUITE,
+    Outcome,
+    Running,
+    Shell,
+    release,
+    remove,
+    wait_until,
+)
 
 from .queueing import either, postgres, postgres_service, service  # noqa: F401 - fixtures
 from .whole import assert_nothing_left, tags
@@ -41,7 +52,17 @@ def built() -> Iterator[set[tuple[EngineClient, str]]]:
     built: set[tuple[EngineClient, str]] = set()
     yield built
     for client, tag in built:
+        for name in names_of(client, tag):
+            remove(client, name)
         untag(client, tag)
+
+
+def names_of(client: EngineClient, tag: str) -> list[str]:
+    """The containers of an image, which a failed test may have left."""
+    found = client.call_blocking(
+        "list", lambda api: api.containers(all=True, filters={"ancestor": tag})
+    )
+    return [name.lstrip("/") for container in found for name in container["Names"]]
 
 
 @pytest.fixture
@@ -87,3 +108,33 @@ def start_tiny(shell: Shell, agent: str = "right", *options: str) -> Outcome:
 def resume(shell: Shell, run: Path, *options: str, **variables: str) -> Outcome:
     """Goes on with a run, to its end."""
     return shell("resume", run.name, "-q", "--json", *options, **variables)
+
+
+def in_second_task(shell: Shell, *options: str, **variables: str) -> Running:
+    """A run of patient agents, one of which has finished, and one waits."""
+    given = ("agent.py:patient", "-n", "1", "-q", "--json", *options)
+    running = shell.start_run(*given, **variables)
+    [first] = shell.wait_until_running()
+    release(shell.client, first)
+    wait_until(lambda: [name for name in shell.asking() if name != first])
+    return running
+
+
+@contextmanager
+def all_released(shell: Shell) -> Iterator[None]:
+    """Within it no agent waits for long."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.05):
+            for name in shell.asking():
+                with suppress(InfrastructureError):  # it may have ended by itself
+                    release(shell.client, name)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

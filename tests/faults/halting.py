@@ -8,7 +8,6 @@ point at SIGCONT.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -49,9 +48,12 @@ def outside_of_transactions() -> None:
 
 
 def halt(number: signal.Signals) -> None:
-    """The signal reaches the whole process, whichever thread came to the point."""
+    """The signal reaches the whole process, whichever thread came to the point.
+
+    Sent to this thread, it has come when the call returns; else this thread might still go on.
+    """
     with _in_transaction:
-        os.kill(os.getpid(), number)
+        signal.pthread_kill(threading.get_ident(), number)
     if number is signal.SIGKILL:
         threading.Event().wait()
 

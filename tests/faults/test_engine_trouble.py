@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +12,19 @@ import pytest
 from runner.domain import BenchmarkExecution
 from runner.engine import EngineClient
 from runner.images.setup import SetUp
-from tests.end_to_end.shell import PATIENCE_SECONDS, Outcome, Running, Shell, release, wait_until
+from tests.end_to_end.shell import Outcome, Shell
 
-from .conftest import INFRASTRUCTURE, TASKS, only_run, resume, shell_on, state_of
+from .conftest import (
+    INFRASTRUCTURE,
+    TASKS,
+    all_released,
+    in_second_task,
+    only_run,
+    resume,
+    shell_on,
+    start_tiny,
+    state_of,
+)
 from .engine import Fault, FaultyNetwork, How, PrivateEngine
 from .whole import (
     assert_nothing_left,
@@ -31,31 +39,6 @@ pytestmark = pytest.mark.docker
 
 NO_DELAYS = "[0, 0, 0]"
 CALL_SECONDS = "4"
-
-
-def released_once(shell: Shell) -> None:
-    """Lets the agent that waits finish its task."""
-    [name] = shell.wait_until_running()
-    release(shell.client, name)
-
-
-@contextmanager
-def all_released(shell: Shell) -> Iterator[None]:
-    """Within it no agent waits for long."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(0.05):
-            for name in shell.asking():
-                release(shell.client, name)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 # -- stopped and killed --------------------------------------------------------------------------
@@ -76,15 +59,6 @@ def far(private: PrivateEngine, tmp_path: Path) -> Iterator[Shell]:
         yield shell
         assert private.containers() == []
         assert private.volumes() == volumes
-
-
-def in_second_task(shell: Shell, **variables: str) -> Running:
-    """A run of patient agents, one of which has finished, and one waits."""
-    running = shell.start_run("agent.py:patient", "-n", "1", "-q", "--json", **variables)
-    [first] = shell.wait_until_running()
-    release(shell.client, first)
-    wait_until(lambda: [name for name in shell.asking() if name != first])
-    return running
 
 
 @pytest.mark.slow
@@ -225,25 +199,6 @@ def test_the_last_create_of_a_run_comes_late(through: Through) -> None:
 
 LAST_TRY = 6
 """One container before the first task, one for each of the first two, three for the last."""
-
-
-@pytest.mark.slow
-def test_killed_with_a_create_under_way(through: Through) -> None:
-    """Its container comes into being when its runner is dead, and another has reaped."""
-    shell, late = through.shell, Fault(CREATE, SECOND_TASK, How.HELD)
-    with FaultyNetwork(through.target, late) as network:
-        running = shell.start_run("agent.py:right", "-n", "1", "-q", DOCKER_HOST=network.url)
-        assert late.struck.wait(PATIENCE_SECONDS)
-        running.interrupt(signal.SIGKILL)
-        running.end()
-        run, names = only_run(shell), names_in(state_of(shell))
-        before = attempts_of(run)
-        assert resume(shell, run).code == 0
-        late.over.set()
-        wait_until(lambda: containers_of(shell.client, state_of(shell), names))
-    assert_whole(run, TASKS, before=before)
-    assert start_tiny(shell, "right", "-l", "1").code == 0
-    assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
 
 
 def of_runners(result: BenchmarkExecution) -> list[str]:

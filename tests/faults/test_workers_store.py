@@ -30,7 +30,7 @@ HASTY = {
 LEFT = "is left for another worker"
 
 
-# -- SQLite, locked by another process ----------------------------------------------------------------
+# -- SQLite, locked by another process -------------------------------------------------------------
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def test_a_lock_longer_than_our_patience(service: Service) -> None:
     assert_settled(service)
 
 
-# -- PostgreSQL, stopped and started --------------------------------------------------------------------
+# -- PostgreSQL, stopped and started ---------------------------------------------------------------
 
 
 def crash(server: PostgresServer) -> None:
@@ -182,7 +182,7 @@ def all_over(service: Service, runs: list[str]) -> bool:
     return all(service.job(run_id).state.final for run_id in runs)
 
 
-# -- the database behind the run directory ----------------------------------------------------------------
+# -- the database behind the run directory ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 
 from runner import bootstrap
-from runner.bootstrap.maintenance import image_use_of
+from runner.bootstrap.image_use import image_use_of
+from runner.bootstrap.storing import store_of
 from runner.config import load_settings
+from runner.domain import SubmissionQuota
 from runner.domain.removal import Cleaned
 from runner.engine import EngineClient
 from runner.images import cleanup
 from runner.images.cleanup import ImageCleanup, Marks
 from runner.images.raw import inspect_image
 from runner.images.use import ImageUse
-from runner.records.retention import Keep
+from tests.unit.store.nouns import new_job
 
 from .conftest import archive
 
@@ -190,14 +192,20 @@ def test_the_command_sees_runs_and_this_engine(
         for part in ("tasks", "events.jsonl", "."):
             os.utime(tmp_path / place / part, (1, 1))
 
-    def removed(keep: Keep | None) -> set[str]:
-        report = bootstrap.cleanup(settings, dry_run=True, everything=False, keep=keep)
+    def removed() -> set[str]:
+        report = bootstrap.cleanup(settings, dry_run=True, everything=False)
         return {name for name in report.removed if name.startswith(str(tmp_path))}
 
+    def queue(run_id: str) -> None:
+        with store_of(settings) as store:
+            store.queue.submit(new_job(run_id), SubmissionQuota())
+
     run, bundle = str(tmp_path / "runs/old"), str(tmp_path / "state/submissions/old")
-    assert removed(None) == {run}
-    assert removed(lambda run_id: run_id == "queued") == {run, bundle}
-    assert removed(lambda _: True) == set()
+    assert removed() == {run}, "nothing was ever queued: no bundle is known to be unwanted"
+    queue("queued")
+    assert removed() == {run, bundle}
+    queue("old")
+    assert removed() == set()
     everything = bootstrap.cleanup(settings, dry_run=True, everything=True)
     assert everything.bytes_freed > 0
     notes = image_use_of(settings, engine)

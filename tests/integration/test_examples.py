@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -110,18 +111,27 @@ def test_misbehaviour_is_named_and_earns_nothing(run: Run) -> None:
 
 
 @pytest.mark.docker
-def test_the_python_api_as_shown(tmp_path: Path, no_agenttrace_environment: None) -> None:
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("python_api.py", ("reasoning: ", "overall: ")),
+        ("queue_and_workers.py", ("11 checks", "100.0%", "1 finished, 0 failed, 0 workers left")),
+    ],
+)
+def test_the_python_api_as_shown(
+    tmp_path: Path, no_agenttrace_environment: None, script: str, said: tuple[str, ...]
+) -> None:
     made = subprocess.run(
-        [sys.executable, str(EXAMPLES / "python_api.py"), str(EXAMPLES / "rule_based")],
+        [sys.executable, str(EXAMPLES / script), str(EXAMPLES / "rule_based")],
         cwd=tmp_path,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
         capture_output=True,
         text=True,
         timeout=150,
         check=False,
     )
     assert made.returncode == 0, made.stderr
-    assert "reasoning: " in made.stdout
-    assert "overall: " in made.stdout
+    assert [line for line in said if line not in made.stdout] == []
     runs = sorted((tmp_path / "runs").iterdir())
     assert [json.loads((run / "execution.json").read_text())["status"] for run in runs[-1:]] == [
         "completed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,11 +20,13 @@ from runner import (
 )
 from runner.bootstrap.storing import store_of
 from runner.domain import BreakerState, EventKind, Job, JobState, QueueStatus, QuotaState
-from runner.errors import InvalidSubmission, QuotaExceeded, UsageError
+from runner.errors import InvalidSubmission, QuotaExceeded, StorageFailed, UsageError
 from runner.records import load_run, runner_version
 
 RULES = Path(__file__).parents[2] / "examples/rule_based"
 PLANNING = [BenchmarkCategory.PLANNING]
+PATIENCE_SECONDS = 60
+"""How long progress may take before the test is given up; when all is well, none takes that."""
 TWO = [BenchmarkCategory.PLANNING, BenchmarkCategory.ROBUSTNESS]
 
 
@@ -77,7 +78,7 @@ class Watched:
 
     async def until(self, condition: Callable[[ExecutionProgress], bool], times: int = 1) -> None:
         """Returns when progress has been such for so many runs."""
-        async with self._came:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._came:
             await self._came.wait_for(
                 lambda: len({one.run_id for one in self.all if condition(one)}) >= times
             )
@@ -88,9 +89,12 @@ class Watched:
 
 async def until_settled(orchestrator: BenchmarkOrchestrator) -> QueueStatus:
     """The last progress comes a moment before the queue knows of it."""
-    while (status := orchestrator.get_queue_status()).queue_size or status.active_executions:
-        await asyncio.sleep(0.02)
-    return status
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            status = orchestrator.get_queue_status()
+            if not (status.queue_size or status.active_executions):
+                return status
+            await asyncio.sleep(0.02)
 
 
 def orchestrator_of(handler: SubmissionHandler, watched: Watched) -> BenchmarkOrchestrator:
@@ -152,6 +156,7 @@ async def test_checked_queued_and_worked_off(somewhere: Path) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 @pytest.mark.parametrize("graceful", [True, False])
 async def test_what_was_stopped_waits_and_another_one_ends_it(
     somewhere: Path, graceful: bool
@@ -226,15 +231,19 @@ async def test_it_is_started_once_and_stopped_as_often_as_one_likes() -> None:
     await orchestrator.stop()
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_what_cannot_be_started_leaves_nothing_behind(somewhere: Path) -> None:
     orchestrator = BenchmarkOrchestrator(SubmissionHandler(), TaskExecutor())
     workers = somewhere / "state/agenttrace/workers"
     workers.parent.mkdir(parents=True)
     workers.write_text("in the way")
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(Exception, match="cannot write in"):
+    before = open_files()
+    with pytest.raises(StorageFailed, match="cannot write in"):
         await orchestrator.start()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_files() == before
     workers.unlink()
     await orchestrator.start()
     await orchestrator.stop()

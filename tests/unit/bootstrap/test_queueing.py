@@ -58,7 +58,7 @@ def test_the_queue_at_a_glance(settings: Settings, store: Store) -> None:
     status = queueing.queue_status(settings)
     assert (status.queue_size, status.active_executions) == (2, 1)
     assert [job.run_id for job in status.jobs] == list(IDS)
-    [(run_id, progress)] = status.details["progress"].items()
+    [(run_id, progress)] = status.progress.items()
     assert run_id == IDS[0]
     assert progress.progress_percentage() == 50.0
     assert queueing.queue_status(settings, 1).jobs == status.jobs[:1]

@@ -77,12 +77,12 @@ def test_the_queue(agenttrace: Agenttrace, queueing: FakeBootstrap, words: str) 
 
 def test_the_queue_as_data(agenttrace: Agenttrace, queueing: FakeBootstrap) -> None:
     progress = ExecutionProgress(run_id="r1", total_tasks=3)
-    queueing.answers["queue_status"] = status(job(), details={"progress": {"r1": progress}})
+    queueing.answers["queue_status"] = status(job(), progress={"r1": progress})
     shown = agenttrace("queue", "--json")
     data = json.loads(shown.out)
     assert data["queue_size"] == 1
     assert data["jobs"][0]["state"] == "queued"
-    assert data["details"]["progress"]["r1"]["total_tasks"] == 3
+    assert data["progress"]["r1"]["total_tasks"] == 3
     assert "\x1b" not in shown.out
 
 
@@ -140,8 +140,8 @@ def test_watching_without_a_terminal_prints_what_has_changed(
         at = NOW + timedelta(seconds=now)
         estimated = ExecutionProgress(run_id="r1", total_tasks=3, estimated_completion=at)
         beating = WorkerStatus(worker="w", host="h", started_at=NOW, seen_at=at, slots=1)
-        details = {"progress": {"r1": estimated}}
-        return status(job(state=JobState.RUNNING), details=details, workers=(beating,))
+        progress = {"r1": estimated}
+        return status(job(state=JobState.RUNNING), progress=progress, workers=(beating,))
 
     watching(queueing, monkeypatch, status(job()), status(job()), running(1), running(2))
     shown = agenttrace("queue", "--watch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +272,12 @@ async def test_as_many_at_once_as_asked_for(evidence: MemoryEvidence, parallelis
 
 
 async def test_no_more_at_once_than_the_host_has_cores(evidence: MemoryEvidence) -> None:
-    sandbox = FakeSandbox()
+    sandbox, two, begun = FakeSandbox(), asyncio.Event(), count(1)
 
     async def agent(prompt: Prompt, _config: object) -> str:
-        while sandbox.most_at_once < 2:
-            await asyncio.sleep(0.001)
+        if next(begun) == 2:
+            two.set()
+        await two.wait()
         return prompt.task_id
 
     given = plan("abcdef", parallelism=6)

@@ -130,7 +130,7 @@ def test_the_queue_at_a_glance() -> None:
         jobs=(running(), job("r2", priority=5, note="is next")),
         workers=(worker(), worker(worker="w2", draining=True)),
         circuit_breakers=(breaker(), breaker(BreakerState.CLOSED, "long ago")),
-        details={"progress": {"r1": PROGRESS}},
+        progress={"r1": PROGRESS},
     )
     text = shown(render_queue, status)
     assert text.startswith("1 running, 25 waiting; 7 finished, 1 failed, 0 cancelled\n")
@@ -169,7 +169,7 @@ def test_hostile_text_is_inert_everywhere() -> None:
         jobs=(running(hostile=HOSTILE), job(hostile=HOSTILE)),
         workers=(worker(worker=HOSTILE),),
         circuit_breakers=(breaker(reason=HOSTILE),),
-        details={"progress": {"r1": PROGRESS}},
+        progress={"r1": PROGRESS},
     )
     assert "\\x1b[2J\\u202e" in shown(render_queue, status)
     event = RunEvent(
