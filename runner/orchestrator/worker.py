@@ -34,8 +34,11 @@ from runner.evaluation.stop import Stop, StopSignal
 from runner.orchestrator.leases import BEATS_PER_LEASE, Holding, LeaseWatch
 from runner.orchestrator.presence import Presence
 from runner.ports import JobQueue
+from runner.telemetry import bound
 
 _log = logging.getLogger(__name__)
+
+DRAINING = "draining: tasks in progress end, the rest waits for another worker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class Worker:
     _running: dict[str, StopSignal] = field(default_factory=dict)
     _level: Stop = Stop.NO
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: bool = False
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _scouting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -107,10 +112,12 @@ class Worker:
     def stop(self) -> Stop:
         """One step further: first drain (tasks in progress end, the rest waits), then now."""
         self._level = Stop(min(self._level + 1, Stop.NOW))
+        _log.info("stopping now" if self._level is Stop.NOW else DRAINING)
         for signal in self._running.values():
             while signal.level < self._level:
                 signal.ask()
         self._wake.set()
+        self._news.set()
         return self._level
 
     def wake(self) -> None:
@@ -119,8 +126,8 @@ class Worker:
 
     async def work(self, *, until_empty: bool = False) -> None:
         """Works until `stop`; with `until_empty`, until nothing waits that is due."""
-        ended = asyncio.Event()
-        reporting = asyncio.create_task(self._report_until(ended))
+        self._ended = False
+        reporting = asyncio.create_task(self._report_until_ended())
         slots = [asyncio.create_task(self._slot(until_empty)) for _ in range(self.policy.slots)]
         try:
             await asyncio.gather(*slots)
@@ -128,7 +135,8 @@ class Worker:
             for slot in slots:  # where one failed through a fault of ours
                 slot.cancel()
             await asyncio.wait(slots)
-            ended.set()
+            self._ended = True
+            self._news.set()
             await reporting
 
     # -- finding work ---------------------------------------------------------------------------
@@ -143,7 +151,8 @@ class Worker:
                 await self._pause()  # that nothing was found does not mean that nothing waits
                 continue
             if claim:
-                await self._work_on(claim)
+                with bound(run=claim.job.run_id, submission=claim.job.submission.submission_id):
+                    await self._work_on(claim)
             elif until_empty:
                 return
             else:
@@ -181,6 +190,7 @@ class Worker:
 
     def _begin(self, claim: Claim) -> None:
         self._running[claim.lease.run_id] = StopSignal()
+        self._news.set()
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
@@ -206,6 +216,7 @@ class Worker:
             self.observer.store_failed()
         finally:
             del self._running[run_id]
+            self._news.set()
             self.observer.let_go(run_id)
 
     async def _settled(self, claim: Claim, holding: Holding, stop: StopSignal) -> None:
@@ -257,13 +268,18 @@ class Worker:
 
     # -- telling others -------------------------------------------------------------------------
 
-    async def _report_until(self, ended: asyncio.Event) -> None:
-        """The last report is that it has ended; none may overtake it, so none is cancelled."""
-        while not ended.is_set():
+    async def _report_until_ended(self) -> None:
+        """From time to time, and when anything has changed.
+
+        The last report is that it has ended; none may overtake it, so none is cancelled.
+        """
+        pause = self.policy.lease_seconds / BEATS_PER_LEASE
+        while not self._ended:
+            self._news.clear()
             await self._report(self.policy.slots)
             await self._forget_lost()
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), self.policy.lease_seconds / BEATS_PER_LEASE)
+                await asyncio.wait_for(self._news.wait(), pause)
         await self._forget_lost()
         await self._report(slots=0)
 

@@ -23,6 +23,7 @@ from runner.domain import (
     Schedule,
 )
 from runner.intake import load_submission
+from runner.orchestrator.worker import DRAINING
 from tests.end_to_end.shell import state_of, wait_until
 from tests.end_to_end.test_interrupts import BUILT, DOCKERFILE, building, nameless
 
@@ -43,6 +44,7 @@ def test_drained_and_gone_on_with(either: Service) -> None:
     worker = either.worker()
     name = either.wait_until_waiting()
     worker.interrupt(signal.SIGTERM)
+    worker.wait_for(DRAINING)
     assert state_of(either.shell.client, name)["Running"]
     count = len(attempts_of(either.run(run_id)))
     either.release(name)
@@ -70,6 +72,7 @@ def test_a_second_signal_stops_now(service: Service, number: signal.Signals) -> 
     name = service.wait_until_waiting()
     before = attempts_of(service.run(run_id))
     worker.interrupt(signal.SIGTERM)
+    worker.wait_for(DRAINING)  # or the two may come as one
     worker.interrupt(number)
     ended(worker)
     assert not state_of(service.shell.client, name)
@@ -115,7 +118,9 @@ def test_drained_while_an_image_is_built(service: Service, times: int) -> None:
     run_id = service.enqueue(submission)
     worker = service.worker()
     wait_until(lambda: building(service.shell.client, mark))
-    for _ in range(times):
+    worker.interrupt(signal.SIGTERM)
+    if times == 2:
+        worker.wait_for(DRAINING)
         worker.interrupt(signal.SIGTERM)
     ended(worker)
     assert (service.job(run_id).state, service.job(run_id).note) == (JobState.QUEUED, STOPPED)
