@@ -46,7 +46,7 @@ def slow(*points: str) -> list[object]:
         *slow(
             "claimed",
             "in the directory, without a lock",
-            "after the directory",
+            "with the directory",
             "before beginning",
             "begun:2",
             "while asking",
@@ -78,7 +78,7 @@ def test_one_job_through_every_fault(either: Service) -> None:
     run_id = either.submit("right", "-k", "4")
     points = (
         "claimed",
-        "after the directory",
+        "with the directory",
         "between disk and database:2",
         "before adopting",
         "between disk and database:2",
