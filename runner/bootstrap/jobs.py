@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,9 @@ from runner.errors import (
     EngineUnavailable,
     InfrastructureError,
     LeaseLost,
+    NotSetUp,
     Postponed,
+    RunnerError,
     StorageFailed,
     StoreUnavailable,
 )
@@ -120,7 +123,8 @@ class Jobs:
 
     def _opened(self, claim: Claim, holding: Holding, stop: StopSignal) -> _Job:
         submission = self._sealer.unseal(claim.job.submission, claim.sealed)
-        directory = RunDirectory(self._settings.storage.runs_dir.expanduser(), claim.job.run_id)
+        runs = self._settings.storage.runs_dir.expanduser().absolute()
+        directory = RunDirectory(runs, claim.job.run_id)
         return _Job(
             claim=claim,
             submission=submission,
@@ -149,6 +153,10 @@ class Jobs:
             raise  # it is another worker's, or nobody can say whose
         except InfrastructureError as error:
             raise self._postponed(job, error) from error
+        except RunnerError as error:
+            why = one_line(error.message)
+            self._tell(job, EventKind.RUN_FINISHED, status=ExecutionStatus.FAILED, reason=why)
+            raise
         status, score = execution.status, execution.overall_score
         self._tell(job, EventKind.RUN_FINISHED, status=status, score=score)
         return execution
@@ -187,6 +195,7 @@ class Jobs:
     async def _plan(self, host: Host | None, job: _Job) -> RunPlan:
         """Made, or made again as the run's directory has it, if an earlier worker got so far."""
         check_files(job.submission)
+        check_credentials(job.submission, os.environ)
         directory = job.directory
         if (directory.path / layout.LOCK).exists():
             lock = await asyncio.to_thread(directory.take_over)
@@ -229,6 +238,19 @@ def check_files(submission: BenchmarkSubmission) -> None:
         raise StorageFailed(
             f"the files of this submission are not at {source}",
             remedy="restore them; a worker on another host needs them at the same place",
+        )
+
+
+def check_credentials(submission: BenchmarkSubmission, environ: Mapping[str, str]) -> None:
+    """Whether this worker has the secret that is to be sent: a variable of its own environment.
+
+    Raises NotSetUp.
+    """
+    variable = submission.agent_endpoint.auth_env
+    if variable and not submission.agent_endpoint.auth_credentials and not environ.get(variable):
+        raise NotSetUp(
+            f"{variable}, which the agent's endpoint asks for, is not set for this worker",
+            remedy="set it in the worker's environment, and start the worker again",
         )
 
 

@@ -76,6 +76,7 @@ class BenchmarkOrchestrator:
             observer = _Forgetting(self._folds)
             opened = opened_worker(self._settings, store, presence, self._observers, observer)
             worker = await stack.enter_async_context(opened)
+            await asyncio.to_thread(index_runs, self._settings, store)
             task = asyncio.create_task(worker.work())
             self._working = _Working(worker=worker, task=task, held=stack.pop_all())
 

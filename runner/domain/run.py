@@ -71,7 +71,8 @@ class RunEvent(Noun):
     data: dict[str, Any] = Field(default_factory=dict)
     """RUN_STARTED: total (attempts planned); RUN_RESUMED: total, finished; TASK_FINISHED: status,
     failure_reason, score, seconds; TASK_RETRIED: reason, failure_reason; RUN_POSTPONED: reason,
-    until (ISO 8601); CLAIMED: worker, token; RUN_FINISHED: status, score."""
+    until (ISO 8601); CLAIMED: worker, token; RUN_FINISHED: status, score,
+    reason (of a run without a result)."""
 
 
 class NumberedEvent(Noun):

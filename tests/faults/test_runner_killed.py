@@ -12,7 +12,17 @@ import pytest
 
 from tests.end_to_end.shell import SUITE, Shell
 
-from .conftest import KILLED, ROOT, TASKS, only_run, resume, start_tiny, state_of
+from .conftest import (
+    KILLED,
+    ROOT,
+    TASKS,
+    all_released,
+    in_second_task,
+    only_run,
+    resume,
+    start_tiny,
+    state_of,
+)
 from .killing import POINTS
 from .whole import (
     assert_kept,
@@ -105,7 +115,7 @@ def test_it_is_gone_on_with(shell: Shell, point: str) -> None:
 def test_it_was_over(shell: Shell, point: str) -> None:
     """Whoever reads it finds the result, and nothing is run again."""
     killed_run(shell, point)
-    run = only_run(shell)
+    run, names = only_run(shell), names_in(state_of(shell))
     before = attempts_of(run)
     result = assert_whole(run, TASKS)
     outcome = resume(shell, run)
@@ -113,6 +123,8 @@ def test_it_was_over(shell: Shell, point: str) -> None:
     again = assert_whole(run, TASKS, before=before)
     assert again.task_executions == result.task_executions
     assert attempts_of(run) == before
+    assert start_tiny(shell).code == 0  # whoever next uses the engine reaps
+    assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
 
 
 @pytest.mark.slow
@@ -160,6 +172,29 @@ def test_a_run_that_was_resumed_is_killed_again(shell: Shell) -> None:
     assert_whole(run, TASKS)
     assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
 
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_is_resumed_and_killed(shell: Shell) -> None:
+    """Ctrl-C left a result of what had finished; it does not stand for the whole."""
+    running = in_second_task(shell)
+    run = only_run(shell)
+    running.interrupt(signal.SIGINT)
+    running.wait_for("stopping")
+    with all_released(shell):
+        assert running.end().code == INTERRUPTED
+    before = attempts_of(run)
+    assert len(before) == 2
+    killed_at(shell, "while asking", "resume", run.name, "-q")
+    names = names_in(state_of(shell))
+    assert show(run)["summary"]["status"] != "running"
+    assert attempts_of(run) == before
+    with all_released(shell):
+        assert resume(shell, run).code == 0
+    assert_whole(run, TASKS, before=before)
+    assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
+
+
+INTERRUPTED = 130
 
 SOMEWHAT_SLOW = """
 def busy(prompt, config):

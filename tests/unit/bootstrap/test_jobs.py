@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.bootstrap.jobs import check_files
+from runner.bootstrap.jobs import check_credentials, check_files
 from runner.domain import AgentEndpoint, BenchmarkSubmission
-from runner.errors import StorageFailed
+from runner.errors import NotSetUp, StorageFailed
 
 
 def submission(source: Path | None) -> BenchmarkSubmission:
@@ -35,3 +35,13 @@ def test_files_that_are_gone_are_no_fault_of_the_submitter(tmp_path: Path) -> No
     with pytest.raises(StorageFailed, match=r"not at .*/gone") as error:
         check_files(submission(tmp_path / "gone"))
     assert "restore" in error.value.remedy
+
+
+def test_a_secret_that_this_worker_lacks_is_not_its_submitters_fault() -> None:
+    endpoint = AgentEndpoint(
+        endpoint_type="http", url="https://a.example", auth_type="bearer", auth_env="AGENT_TOKEN"
+    )
+    given = BenchmarkSubmission(agent_name="a", agent_version="1", agent_endpoint=endpoint)
+    with pytest.raises(NotSetUp, match="AGENT_TOKEN"):
+        check_credentials(given, {"AGENT_TOKEN": ""})
+    check_credentials(given, {"AGENT_TOKEN": "t"})
