@@ -25,7 +25,16 @@ class SqlBreakerStore:
         self._database = database
 
     def update(self, name: str, step: Callable[[Breaker], tuple[Breaker, T]]) -> T:
-        """See ports.BreakerStore."""
+        """See ports.BreakerStore.
+
+        Most steps change nothing, before and after each attempt of every worker: a look is enough
+        for these, and nobody waits for anybody.
+        """
+        seen = self._database.read(lambda connection: _seen(connection, name))
+        unchanged, told = step(seen)
+        return told if unchanged == seen else self._write(name, step)
+
+    def _write(self, name: str, step: Callable[[Breaker], tuple[Breaker, T]]) -> T:
         update_id = secrets.token_hex(8)
         results: list[T] = []
 
@@ -47,6 +56,11 @@ class SqlBreakerStore:
         rows = self._database.read(lambda connection: connection.execute(query).all())
         found = {row.name: Breaker.model_validate_json(row.document) for row in rows}
         return {name: breaker for name, breaker in found.items() if breaker != _AS_NEW}
+
+
+def _seen(connection: Connection, name: str) -> Breaker:
+    document = connection.scalar(select(breakers.c.document).where(breakers.c.name == name))
+    return _AS_NEW if document is None else Breaker.model_validate_json(document)
 
 
 def _locked(connection: Connection, name: str) -> tuple[Breaker, str]:

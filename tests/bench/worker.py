@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any
 
 from runner import bootstrap
 from runner.bootstrap.orchestration import opened_worker
+from runner.config import Settings
 from runner.domain import (
     BenchmarkExecution,
+    BenchmarkSubmission,
     Claim,
     EventKind,
     JobOptions,
@@ -32,6 +34,7 @@ from runner.intake import load_submission
 from runner.orchestrator.leases import Holding
 from runner.orchestrator.presence import Presence
 from runner.orchestrator.worker import Worker, WorkerObserver, WorkerPolicy
+from runner.ports import Notify
 from runner.store import open_store
 from tests.bench.attempts import in_use
 from tests.bench.loopback import Place, agent, place
@@ -119,16 +122,9 @@ async def _queue(there: Place, watch: _Watch) -> None:
 
 
 async def _whole(there: Place, watch: _Watch) -> None:
-    """Like `bootstrap.work`, looked at; the jobs' options are the settings', but for one task."""
     run = there.settings.run.model_copy(update={"suite": str(_suite(there))})
     settings = there.settings.model_copy(update={"run": run})
-    with (
-        open_store(there.database) as store,
-        Presence(there.directory / "workers") as presence,
-    ):
-        opened = opened_worker(settings, store, presence, [watch.event], WorkerObserver())
-        async with opened as worker:
-            await worker.work(until_empty=True)
+    await _worked_off(there, settings, watch.event)
 
 
 def _suite(there: Place) -> Path:
@@ -222,7 +218,7 @@ def overhead(attempts: int, remote_attempts: int, rounds: int) -> dict[str, Any]
 
 
 def _both(
-    there: Place, target: str, submission: Any, attempts: int, rounds: int
+    there: Place, target: str, submission: BenchmarkSubmission, attempts: int, rounds: int
 ) -> dict[str, float]:
     run, worker = [], []
     for _ in range(rounds):
@@ -241,39 +237,53 @@ def _both(
     }
 
 
+class _Spent:
+    """Notes when an attempt ended, and the CPU time of this process by then."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[datetime, float]] = []
+
+    def __call__(self, event: RunEvent) -> None:
+        if event.kind in (EventKind.RUN_STARTED, EventKind.TASK_FINISHED):
+            self._seen.append((event.at, time.process_time()))
+
+    def each(self) -> dict[str, float]:
+        """Milliseconds of an attempt, those of several at once shared between them."""
+        (began, cpu_before), *ended = self._seen
+        last, cpu = ended[-1]
+        return {
+            "ms": 1000 * (last - began).total_seconds() / len(ended),
+            "cpu_ms": 1000 * (cpu - cpu_before) / len(ended),
+        }
+
+
 def _by_run(there: Place, target: str, attempts: int) -> dict[str, float]:
-    events: list[RunEvent] = []
+    spent = _Spent()
     request = bootstrap.RunRequest(target=target, limit=1, repeats=attempts)
-    cpu = time.process_time()
-    bootstrap.run(there.settings, request, [events.append])
-    return _each(events, attempts, time.process_time() - cpu)
+    bootstrap.run(there.settings, request, [spent])
+    return spent.each()
 
 
-def _by_worker(there: Place, submission: Any, attempts: int) -> dict[str, float]:
-    run_id = secrets.token_hex(8)
+def _by_worker(there: Place, submission: BenchmarkSubmission, attempts: int) -> dict[str, float]:
+    spent = _Spent()
     job = NewJob(
-        run_id=run_id,
+        run_id=secrets.token_hex(8),
         submission=submission,
         options=JobOptions(limit=1, repeats=attempts),
         submitted_at=datetime.now(UTC),
     )
     with open_store(there.database) as store:
         store.queue.submit(job, UNLIMITED)
-        cpu = time.process_time()
-        bootstrap.work(there.settings, until_empty=True)
-        spent = time.process_time() - cpu
-        events = [one.event for one in store.ledger.events(run_id)]
-    return _each(events, attempts, spent)
+    asyncio.run(_worked_off(there, there.settings, spent))
+    return spent.each()
 
 
-def _each(events: Sequence[RunEvent], attempts: int, cpu: float) -> dict[str, float]:
-    """Milliseconds of an attempt, those of several at once shared between them."""
-    ended = [event.at for event in events if event.kind is EventKind.TASK_FINISHED]
-    began = next(event.at for event in events if event.kind is EventKind.RUN_STARTED)
-    return {
-        "ms": 1000 * (max(ended) - began).total_seconds() / attempts,
-        "cpu_ms": 1000 * cpu / attempts,
-    }
+async def _worked_off(there: Place, settings: Settings, observer: Notify) -> None:
+    """Like `bootstrap.work`, looked at."""
+    with open_store(there.database) as store, Presence(there.directory / "workers") as presence:
+        opened = opened_worker(settings, store, presence, [observer], WorkerObserver())
+        async with opened as worker:
+            await worker.work(until_empty=True)
 
 
 if __name__ == "__main__":

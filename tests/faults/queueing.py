@@ -475,7 +475,9 @@ def postgres_service(
         yield service
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])]
+)
 def either(request: pytest.FixtureRequest) -> Service:
     """On one, then on the other."""
     name = "service" if request.param == "sqlite" else "postgres_service"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.shell import SUITE, Shell
+from runner.domain import EventKind
+from tests.end_to_end.shell import SUITE, Shell, wait_until
 
 from .conftest import (
     KILLED,
@@ -179,7 +180,7 @@ def test_a_run_that_was_interrupted_is_resumed_and_killed(shell: Shell) -> None:
     running = in_second_task(shell)
     run = only_run(shell)
     running.interrupt(signal.SIGINT)
-    running.wait_for("stopping")
+    wait_until(lambda: EventKind.RUN_DRAINING.encode() in (run / "events.jsonl").read_bytes())
     with all_released(shell):
         assert running.end().code == INTERRUPTED
     before = attempts_of(run)

@@ -85,6 +85,7 @@ def test_a_second_signal_stops_now(service: Service, number: signal.Signals) -> 
     assert_settled(service)
 
 
+@pytest.mark.slow
 def test_all_workers_of_the_host_are_drained_from_elsewhere(service: Service) -> None:
     run_id = service.submit("once_patient")
     workers = [service.worker() for _ in range(2)]

@@ -57,7 +57,6 @@ def slow(*points: str) -> list[object]:
             "before the result's rename",
             "after the result",
             "before the job's end",
-            "after the job's end",
         ),
     ],
 )
@@ -68,6 +67,19 @@ def test_the_next_worker_goes_on(service: Service, point: str) -> None:
     before = attempts_of(service.run(run_id))
     service.work_off(**FOR_EVER)
     assert_finished(service, run_id, before)
+    assert_settled(service)
+
+
+@pytest.mark.slow
+def test_killed_when_all_was_said(service: Service) -> None:
+    """The job is over, so nobody takes it over; what the worker left goes with `cleanup`."""
+    run_id = service.submit()
+    killed(service.doomed_worker("after the job's end"))
+    service.note_names()
+    service.work_off()
+    assert service.job(run_id).claims == 1
+    assert service.shell("cleanup").code == 0
+    assert_finished(service, run_id)
     assert_settled(service)
 
 
@@ -159,6 +171,7 @@ def test_a_stopped_worker_loses_its_lease(either: Service, point: str) -> None:
     assert_settled(either)
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_whose_agent_still_runs(service: Service) -> None:
     """The one that took over finishes first; the container of the stale one goes when it wakes."""
     run_id = service.submit("once_patient")

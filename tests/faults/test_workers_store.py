@@ -40,6 +40,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_lock_shorter_than_our_patience(service: Service) -> None:
     run_id = service.submit("once_patient")
     worker = service.worker("--until-empty", **PATIENT)
