@@ -408,6 +408,14 @@ class JobQueue(Protocol):
         """Running ones, waiting ones in the order of claiming, then ended ones, newest first."""
         ...
 
+    def place(self, run_id: str) -> int | None:
+        """In the order of claiming, 1 is next; None unless the job waits."""
+        ...
+
+    def starting_with(self, prefix: str, limit: int) -> list[str]:
+        """Run ids of jobs that start with `prefix`, in order."""
+        ...
+
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
         ...

@@ -84,7 +84,7 @@ def job(settings: Settings, run_id: str) -> JobStanding:
         entries = store.queue.quota_entries(submitter)
         return JobStanding(
             job=found,
-            place=_place(store.queue, found),
+            place=store.queue.place(found.run_id),
             quota_entry=next((e for e in reversed(entries) if e.run_id == found.run_id), None),
             progress=_progress_of(store.ledger, found.run_id),
         )
@@ -164,7 +164,7 @@ def _find(queue: JobQueue, wanted: str) -> Job:
         raise UsageError(f"there is no job {wanted!r} in the queue", remedy=_WHERE_TO_LOOK)
     names = ", ".join(each.run_id for each in fitting[:3])
     raise UsageError(
-        f"{len(fitting)} jobs start with {wanted!r}: {names}{', ...' if len(fitting) > 3 else ''}",
+        f"several jobs start with {wanted!r}: {names}{', ...' if len(fitting) > 3 else ''}",
         remedy="give more of the id",
     )
 
@@ -173,14 +173,7 @@ def _fitting(queue: JobQueue, wanted: str) -> list[Job]:
     """The job of that id, else those whose ids start with it."""
     with suppress(UsageError):
         return [queue.job(wanted)]
-    return [each for each in queue.jobs() if wanted and each.run_id.startswith(wanted)]
-
-
-def _place(queue: JobQueue, job: Job) -> int | None:
-    if job.state is not JobState.QUEUED:
-        return None
-    waiting = [each.run_id for each in queue.jobs((JobState.QUEUED,))]
-    return waiting.index(job.run_id) + 1 if job.run_id in waiting else None
+    return [queue.job(run_id) for run_id in queue.starting_with(wanted, 4)] if wanted else []
 
 
 def _progress(ledger: RunLedger, jobs: Sequence[Job]) -> dict[str, ExecutionProgress]:

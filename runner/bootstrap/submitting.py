@@ -239,8 +239,8 @@ def _located(options: JobOptions) -> JobOptions:
 
 def _place(queue: JobQueue, job: Job) -> str:
     """One line about where the job stands."""
-    waiting = [one.run_id for one in queue.jobs((JobState.QUEUED,))]
-    if job.run_id not in waiting:
+    number = queue.place(job.run_id)
+    if number is None:
         return f"{job.run_id} is taken already"
-    place = f"queued: place {waiting.index(job.run_id) + 1} of {len(waiting)}"
+    place = f"queued: place {number} of {queue.counts().get(JobState.QUEUED, number)}"
     return place if queue.workers() else f"{place}; no worker runs: start `agenttrace worker`"

@@ -33,6 +33,8 @@ class Holding:
         self._pause = lease_seconds / BEATS_PER_LEASE
         self._stop = stop
         self.lost = False
+        self.ended = False
+        """Its end is being written, or has been: what a beat finds now is no news."""
         self.cancel_requested = False
 
     @property
@@ -64,6 +66,8 @@ class Holding:
             try:
                 await asyncio.to_thread(self.check)
             except LeaseLost:
+                if self.ended:
+                    return
                 self.lost = True
                 _log.warning("run %s was taken over by another worker", self._lease.run_id)
             except StoreUnavailable as error:

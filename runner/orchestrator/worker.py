@@ -251,7 +251,7 @@ class Worker:
             await self._finish(holding, _failed(f"{type(error).__name__}: {note}"), None, None)
 
     async def _postpone(self, holding: Holding, until: datetime, note: str) -> None:
-        now = datetime.now(UTC)
+        now, holding.ended = datetime.now(UTC), True
         await asyncio.to_thread(self.queue.postpone, holding.lease, until, note, now)
 
     async def _finish(
@@ -261,7 +261,7 @@ class Worker:
         execution: BenchmarkExecution | None,
         evidence: Path | None,
     ) -> None:
-        now = datetime.now(UTC)
+        now, holding.ended = datetime.now(UTC), True
         finish = self.queue.finish
         await asyncio.to_thread(finish, holding.lease, outcome, execution, evidence, now)
         _log.info("run %s: %s %s", holding.lease.run_id, outcome.state, outcome.note)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_
 
 from runner.domain import (
     BenchmarkExecution,
@@ -107,6 +107,16 @@ class SqlJobQueue:
         """See ports.JobQueue."""
         return self._database.read(lambda c: _list(c, states, limit))
 
+    def place(self, run_id: str) -> int | None:
+        """See ports.JobQueue."""
+        return self._database.read(lambda c: _place(c, run_id))
+
+    def starting_with(self, prefix: str, limit: int) -> list[str]:
+        """See ports.JobQueue."""
+        fitting = jobs.c.run_id.startswith(prefix, autoescape=True)
+        query = select(jobs.c.run_id).where(fitting).order_by(jobs.c.run_id).limit(limit)
+        return self._database.read(lambda c: list(c.scalars(query)))
+
     def counts(self) -> dict[JobState, int]:
         """See ports.JobQueue."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
@@ -155,3 +165,16 @@ def _report(connection: Connection, status: WorkerStatus) -> None:
         "document": to_json(status),
     }
     put(connection, workers, row)
+
+
+def _place(connection: Connection, run_id: str) -> int | None:
+    waiting = select(func.count()).where(jobs.c.state == JobState.QUEUED)
+    own = select(jobs.c.priority, jobs.c.turn, jobs.c.arrival).where(
+        jobs.c.run_id == run_id, jobs.c.state == JobState.QUEUED
+    )
+    row = connection.execute(own).one_or_none()
+    if row is None:
+        return None
+    before = tuple_(jobs.c.turn, jobs.c.arrival) <= (row.turn, row.arrival)
+    sooner = or_(jobs.c.priority > row.priority, and_(jobs.c.priority == row.priority, before))
+    return connection.scalar(waiting.where(sooner))

@@ -1,4 +1,7 @@
-"""The schema of a database, brought to a revision; and a copy of it for safekeeping."""
+"""The schema of a database, brought to a revision; and a copy of it for safekeeping.
+
+Alembic is imported where it is used: a database at head, as nearly always, needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,8 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from runner.domain.text import one_line
@@ -19,6 +19,9 @@ from runner.errors import StorageFailed, StoreUnavailable, UsageError
 from runner.store.address import Address, parse_address
 from runner.store.database import Database, lock_by_name
 from runner.store.schema import HEAD
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 T = TypeVar("T")
 
@@ -104,10 +107,14 @@ def _upgrade(connection: Connection, address: Address) -> None:
             f" {one_line(revision)}, this version knows {HEAD}",
             remedy="upgrade this installation, or name another storage.database_url",
         )
+    from alembic import command
+
     command.upgrade(_config(connection), HEAD)
 
 
 def _downgrade(database: Database, revision: str) -> None:
+    from alembic import command
+
     def work(connection: Connection) -> None:
         lock_by_name(connection, "agenttrace migrations")
         command.downgrade(_config(connection), revision)
@@ -117,12 +124,16 @@ def _downgrade(database: Database, revision: str) -> None:
 
 def _config(connection: Connection | None = None) -> Config:
     """No file and so no logging: the scripts lie beside this one, also in an installed wheel."""
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     return config
 
 
 def _known() -> frozenset[str]:
+    from alembic.script import ScriptDirectory
+
     scripts = ScriptDirectory.from_config(_config())
     return frozenset(script.revision for script in scripts.walk_revisions())
 

@@ -386,3 +386,19 @@ def test_workers_report_until_they_have_no_slots(queue: JobQueue) -> None:
     assert queue.workers() == [later, other]
     queue.report(later.model_copy(update={"slots": 0}))
     assert queue.workers() == [other]
+
+
+def test_the_place_of_a_job(queue: JobQueue) -> None:
+    for number, priority in enumerate((0, 0, 5)):
+        queue.submit(new_job(f"run-{number}", priority=priority), UNLIMITED)
+    assert [queue.place(f"run-{number}") for number in (2, 0, 1)] == [1, 2, 3]
+    assert claim(queue).job.run_id == "run-2"
+    assert (queue.place("run-2"), queue.place("run-1"), queue.place("no")) == (None, 2, None)
+
+
+def test_jobs_by_the_beginning_of_their_id(queue: JobQueue) -> None:
+    for run_id in ("a_1", "a_2", "ab1"):
+        queue.submit(new_job(run_id), UNLIMITED)
+    assert queue.starting_with("a_", 9) == ["a_1", "a_2"]
+    assert queue.starting_with("a", 2) == ["a_1", "a_2"]
+    assert queue.starting_with("%", 9) == []

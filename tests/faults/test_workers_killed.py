@@ -221,6 +221,7 @@ def test_killed_at_random(either: Service, seed: int) -> None:
 # -- a job that kills its workers ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_is_given_up(service: Service) -> None:
     run_id = service.submit()
     few = {**FOR_EVER, "AGENTTRACE_QUEUE__MAX_LOSSES": "1"}

@@ -186,6 +186,7 @@ def all_over(service: Service, runs: list[str]) -> bool:
 # -- the database behind the run directory ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost",
     [

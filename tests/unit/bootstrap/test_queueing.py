@@ -88,7 +88,7 @@ def test_one_job(settings: Settings, store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
-    [("x", "no job 'x'"), ("", "no job ''"), ("20260314", "2 jobs start with '20260314'")],
+    [("x", "no job 'x'"), ("", "no job ''"), ("20260314", "several jobs start with '20260314'")],
 )
 def test_ids_that_fit_none_or_several(
     settings: Settings, store: Store, wanted: str, complaint: str
@@ -152,5 +152,5 @@ def test_a_run_that_was_not_queued(settings: Settings, store: Store) -> None:
     found = queueing.job_if_any(settings, IDS[1])
     assert found
     assert found.job.run_id == IDS[1]
-    with pytest.raises(UsageError, match="2 jobs start with"):
+    with pytest.raises(UsageError, match="several jobs start with"):
         queueing.job_if_any(settings, IDS[0][:8])
