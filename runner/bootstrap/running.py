@@ -99,7 +99,7 @@ async def _resume(
 
 def _over(lock: RunLock, execution: BenchmarkExecution | None) -> BenchmarkExecution | None:
     """The result of a run that is complete; raises UsageError for one that is the queue's."""
-    if execution and execution.status is ExecutionStatus.COMPLETED:
+    if execution and execution.status is ExecutionStatus.COMPLETED and execution.judged:
         return execution
     if lock.queued:
         raise UsageError(

@@ -225,6 +225,11 @@ class BenchmarkExecution(Result):
         return sum(scores) / len(scores) if scores else 0.0
 
     @property
+    def judged(self) -> bool:
+        """Whether every execution in it has a verdict."""
+        return all(execution.has_verdict for execution in self.task_executions)
+
+    @property
     def task_executions(self) -> list[TaskExecution]:
         """Those of all categories."""
         return [t for c in self.category_executions.values() for t in c.task_executions]

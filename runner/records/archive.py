@@ -152,8 +152,7 @@ def _summary(
     if execution is not None and not running:
         return _finished(path, execution, lock, notes)
     if not running:
-        resume = f"; `agenttrace resume {path.name}` goes on with it" if lock else ""
-        notes = [*notes, f"not finished: its runner ended before the run did{resume}"]
+        notes = [*notes, f"not finished: its runner ended before the run did{_going_on(lock)}"]
     return _unfinished(path, lock, running=running, notes=notes)
 
 
@@ -161,6 +160,9 @@ def _finished(
     path: Path, execution: BenchmarkExecution, lock: RunLock | None, notes: list[str]
 ) -> RunSummary:
     tasks = len(execution.task_executions)
+    if lock and execution.status is ExecutionStatus.CANCELLED:
+        command = "queue retry" if lock.queued else "resume"
+        notes = [*notes, f"`agenttrace {command} {path.name}` goes on with it"]
     return RunSummary(
         run_id=execution.run_id,
         path=path,
@@ -176,6 +178,14 @@ def _finished(
         score=execution.overall_score,
         notes=tuple(notes),
     )
+
+
+def _going_on(lock: RunLock | None) -> str:
+    """Who goes on with a run that is not finished; nobody can without its lock."""
+    if lock is None:
+        return ""
+    who = "a worker" if lock.queued else f"`agenttrace resume {lock.run_id}`"
+    return f"; {who} goes on with it"
 
 
 def _unfinished(path: Path, lock: RunLock | None, *, running: bool, notes: list[str]) -> RunSummary:

@@ -6,12 +6,15 @@ by SIGKILL, and no label of a container is ever believed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from runner.errors import StorageFailed
 
 PREFIX = "agenttrace"
 SUFFIX = ".containers"
+GONE = " gone"
+"""After the name of a container; torn, it is no line at all."""
 SHORTENED_EVERY = 100
 """Containers; a name too many costs a reaper a call, and a new file half a millisecond."""
 _OUR_NAME = re.compile(rf"{PREFIX}-[0-9a-f]{{12}}-[0-9]{{1,9}}")
@@ -79,7 +84,10 @@ class Journal:
             os.close(before)
 
     def _write(self, *names: str) -> None:
-        os.write(self._descriptor, "".join(f"{name}\n" for name in names).encode())
+        """Each on a line of its own, also after one that a full disk has torn."""
+        data = "".join(f"\n{name}\n" for name in names).encode()
+        if os.write(self._descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __exit__(self, *_: object) -> None:
         if not self._open:
@@ -99,30 +107,60 @@ class Journal:
         """The container is gone for certain."""
         self._open.discard(name)
         self._forgotten += 1
-        if self._forgotten >= SHORTENED_EVERY:
-            self._forgotten = 0
-            with self._writing():
+        with self._writing():
+            if self._forgotten < SHORTENED_EVERY:
+                self._write(f"{name}{GONE}")
+            else:
+                self._forgotten = 0
                 self._begin()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Abandoned:
+    """The journal of a dead runner, locked by us so that nobody else reaps it meanwhile."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Of the containers that it had, or had asked for and was never told of."""
+    age_seconds: float
+    """Since it was last written to."""
+
+    def forget(self) -> None:
+        """None of its containers is there, or will ever be."""
+        self.path.unlink(missing_ok=True)
+
+
 @contextmanager
-def abandoned(directory: Path, *, forget: bool = True) -> Iterator[list[str]]:
-    """Names that dead runners left; with `forget`, forgotten if the block ends normally."""
+def abandoned(directory: Path) -> Iterator[list[Abandoned]]:
+    """The journals that dead runners left."""
     taken = list(_taken_over(directory))
     try:
-        yield [name for descriptor, path in taken for name in _names(descriptor, path)]
-        for _, path in taken if forget else ():
-            path.unlink(missing_ok=True)
+        yield [_abandoned(descriptor, path) for descriptor, path in taken]
     finally:
         for descriptor, _ in taken:
             os.close(descriptor)
 
 
-def _names(descriptor: int, path: Path) -> list[str]:
-    """Those of the journal's own runner; a damaged or forged line names nobody's container."""
-    lines = os.pread(descriptor, _JOURNAL_BYTES, 0).decode("ascii", "replace").splitlines()
-    own = f"{PREFIX}-{path.name.removesuffix(SUFFIX)}-"
-    return [line for line in lines if _OUR_NAME.fullmatch(line) and line.startswith(own)]
+def _abandoned(descriptor: int, path: Path) -> Abandoned:
+    age = max(0.0, time.time() - os.fstat(descriptor).st_mtime)
+    text = os.pread(descriptor, _JOURNAL_BYTES, 0).decode("ascii", "replace")
+    runner = path.name.removesuffix(SUFFIX)
+    return Abandoned(path=path, names=open_names(text, runner), age_seconds=age)
+
+
+def open_names(text: str, runner: str) -> tuple[str, ...]:
+    """Those in the text of a journal that are not gone.
+
+    Only the runner's own: a damaged or forged line names nobody's container.
+    """
+    lines = text.splitlines()
+    gone = {line.removesuffix(GONE) for line in lines if line.endswith(GONE)}
+    own = f"{PREFIX}-{runner}-"
+    return tuple(
+        line
+        for line in lines
+        if _OUR_NAME.fullmatch(line) and line.startswith(own) and line not in gone
+    )
 
 
 def _taken_over(directory: Path) -> Iterator[tuple[int, Path]]:

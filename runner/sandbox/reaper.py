@@ -10,7 +10,8 @@ import requests.exceptions
 
 from runner.engine import EngineClient
 from runner.errors import EngineFailed
-from runner.sandbox.journal import abandoned
+from runner.sandbox.journal import Abandoned, abandoned
+from runner.sandbox.leftovers import LATEST_SECONDS
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -19,11 +20,24 @@ if TYPE_CHECKING:
 async def reap(client: EngineClient, journals: Path, *, dry_run: bool = False) -> list[str]:
     """Names of the containers removed (or to be); those of living runners are left alone.
 
-    Raises InfrastructureError when the engine cannot be asked; nothing is forgotten then.
+    A container that a runner asked for before it was killed may come into being after we looked:
+    its journal is kept until that cannot be any more. Raises InfrastructureError when the engine
+    cannot be asked; nothing is forgotten then.
     """
+    gone: list[str] = []
+    with abandoned(journals) as left:
+        for journal in left:
+            found = await _reap(client, journal, dry_run=dry_run)
+            gone += found
+            may_yet_come = len(found) < len(journal.names) and journal.age_seconds < LATEST_SECONDS
+            if not dry_run and not may_yet_come:
+                journal.forget()
+    return gone
+
+
+async def _reap(client: EngineClient, journal: Abandoned, *, dry_run: bool) -> list[str]:
     step = exists if dry_run else remove
-    with abandoned(journals, forget=not dry_run) as names:
-        return [name for name in names if await step(client, name)]
+    return [name for name in journal.names if await step(client, name)]
 
 
 def _remove(docker: APIClient, name: str, ending_seconds: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from runner.engine import EngineClient
 from runner.errors import EngineFailed
 from runner.images.builder import REPOSITORY
+from runner.sandbox.journal import open_names
 
 AGENTTRACE = str(Path(sys.executable).with_name("agenttrace"))
 STATE = "state"
@@ -204,7 +205,7 @@ class Shell:
 
     def names(self) -> list[str]:
         """Of the containers that this shell's runners have, or may have."""
-        return [name for path in self.journals for name in path.read_text().split()]
+        return [n for path in self.journals for n in open_names(path.read_text(), path.stem)]
 
     def running(self) -> list[str]:
         """Those of them that run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,6 @@ TASKS = tuple(task for tasks in CATEGORIES.values() for task in tasks)
 ROOT = Path(__file__).parents[2]
 KILLED = -9
 INFRASTRUCTURE = 3
-Made = Callable[[], Shell]
 
 
 @pytest.fixture(scope="session")

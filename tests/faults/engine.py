@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -326,13 +326,3 @@ def _request_in(data: bytes) -> str:
     """Method and path, where a request begins here."""
     found = re.match(rb"(GET|POST|DELETE|PUT|HEAD) (?:/v[\d.]+)?(/\S*) HTTP/1\.1\r\n", data)
     return b" ".join(found.groups()).decode() if found else ""
-
-
-@contextmanager
-def mended(*faults: Fault) -> Iterator[None]:
-    """Lets all that waits go on at the end."""
-    try:
-        yield
-    finally:
-        for fault in faults:
-            fault.over.set()

@@ -12,7 +12,7 @@ import pytest
 from runner.domain import BenchmarkExecution
 from runner.engine import EngineClient
 from runner.images.setup import SetUp
-from tests.end_to_end.shell import Outcome, Shell
+from tests.end_to_end.shell import PATIENCE_SECONDS, Outcome, Shell, wait_until
 
 from .conftest import (
     INFRASTRUCTURE,
@@ -167,7 +167,7 @@ def test_the_attempt_is_retried(through: Through, name: str) -> None:
     result = assert_whole(only_run(shell), TASKS)
     assert (result.retried_attempts, result.overall_score) == (1, 100)
     if name == "create stalls":  # it may yet come: whoever runs next looks once more
-        assert len(names_in(state_of(shell))) == len(TASKS) + 2
+        assert len(names_in(state_of(shell))) == 1
         assert start_tiny(shell, "right", "-l", "1").code == 0
     assert_nothing_left(shell.client, state_of(shell), of_runners(result), shell.temporary)
 
@@ -207,3 +207,22 @@ LAST_TRY = 6
 def of_runners(result: BenchmarkExecution) -> list[str]:
     """The containers of its attempts."""
     return [one.sandbox.container_name for one in result.task_executions if one.sandbox]
+
+
+@pytest.mark.slow
+def test_killed_with_a_create_under_way(through: Through) -> None:
+    """Its container comes into being when its runner is dead, and another has reaped."""
+    shell, late = through.shell, Fault(CREATE, SECOND_TASK, How.HELD)
+    with FaultyNetwork(through.target, late) as network:
+        running = shell.start_run("agent.py:right", "-n", "1", "-q", DOCKER_HOST=network.url)
+        assert late.struck.wait(PATIENCE_SECONDS)
+        running.interrupt(signal.SIGKILL)
+        running.end()
+        run, names = only_run(shell), names_in(state_of(shell))
+        before = attempts_of(run)
+        assert resume(shell, run).code == 0
+        late.over.set()
+        wait_until(lambda: containers_of(shell.client, state_of(shell), names))
+    assert_whole(run, TASKS, before=before)
+    assert start_tiny(shell, "right", "-l", "1").code == 0
+    assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)

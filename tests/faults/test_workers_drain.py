@@ -134,6 +134,7 @@ def test_drained_while_an_image_is_built(service: Service, times: int) -> None:
 # -- cancelled, and put back -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cancelled_while_it_runs(either: Service) -> None:
     run_id = either.submit("once_patient")
     beating = {"AGENTTRACE_QUEUE__LEASE_SECONDS": "2"}

@@ -42,8 +42,8 @@ def slow(*points: str) -> list[object]:
 @pytest.mark.parametrize(
     "point",
     [
-        "between disk and database:2",
         *slow(
+            "between disk and database:2",
             "claimed",
             "in the directory, without a lock",
             "with the directory",

@@ -191,17 +191,16 @@ def all_over(service: Service, runs: list[str]) -> bool:
     "lost",
     [
         "DELETE FROM attempts WHERE run_id = :run",
-        pytest.param(
+        (
             "DELETE FROM attempts WHERE run_id = :run AND task_id IN"
-            " (SELECT task_id FROM attempts ORDER BY begun_at DESC LIMIT 1)",
-            marks=pytest.mark.slow,
+            " (SELECT task_id FROM attempts ORDER BY begun_at DESC LIMIT 1)"
         ),
-        pytest.param(
+        (
             "UPDATE attempts SET state = 'begun', is_final = false, judged = false,"
-            " document = NULL, path = NULL WHERE run_id = :run",
-            marks=pytest.mark.slow,
+            " document = NULL, path = NULL WHERE run_id = :run"
         ),
     ],
+    ids=["all", "last", "begun"],
 )
 def test_attempts_that_the_database_lost(either: Service, lost: str) -> None:
     """They are on disk: the next worker enters them again, and makes none of them again."""

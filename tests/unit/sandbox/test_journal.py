@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StorageFailed
-from runner.sandbox.journal import SHORTENED_EVERY, Journal, abandoned
+from runner.sandbox.journal import SHORTENED_EVERY, Journal, abandoned, open_names
 
 DEAD = "0123456789ab"
 
@@ -34,8 +34,11 @@ def dead_journal(directory: Path, content: bytes, runner: str = DEAD) -> Path:
 
 
 def names_in(directory: Path) -> list[str]:
-    with abandoned(directory) as names:
-        return names
+    """Those that a reaper finds, which forgets them."""
+    with abandoned(directory) as left:
+        for journal in left:
+            journal.forget()
+        return [name for journal in left for name in journal.names]
 
 
 def test_names_are_new_and_recorded_first(tmp_path: Path) -> None:
@@ -44,8 +47,10 @@ def test_names_are_new_and_recorded_first(tmp_path: Path) -> None:
         assert len(set(names)) == 3
         assert all(re.fullmatch(r"agenttrace-[0-9a-f]{12}-[12]", name) for name in names)
         assert journal.path.read_text().split() == names[:2]
-        for made, name in zip((journal, journal, other), names, strict=True):
-            made.forget(name)
+        journal.forget(names[1])
+        assert open_names(journal.path.read_text(), journal.path.stem) == (names[0],)
+        journal.forget(names[0])
+        other.forget(names[2])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,7 +59,8 @@ def test_a_long_life_does_not_make_a_long_journal(tmp_path: Path) -> None:
         kept = journal.new_name()
         for _ in range(SHORTENED_EVERY):
             journal.forget(journal.new_name())
-        assert journal.path.read_text().split() == [kept]
+        assert open_names(journal.path.read_text(), journal.path.stem) == (kept,)
+        assert len(journal.path.read_text().split()) < SHORTENED_EVERY
         assert names_in(tmp_path) == []  # still locked: its runner lives
         last = journal.new_name()
     assert names_in(tmp_path) == [kept, last]
@@ -65,8 +71,7 @@ def test_a_container_that_could_not_be_removed_stays_on_record(tmp_path: Path) -
     with Journal(tmp_path) as journal:
         kept, gone = journal.new_name(), journal.new_name()
         journal.forget(gone)
-    with abandoned(tmp_path) as names:
-        assert kept in names
+    assert names_in(tmp_path) == [kept]
     assert not list(tmp_path.iterdir())
 
 
@@ -97,15 +102,15 @@ def test_nothing_is_forgotten_when_reaping_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), abandoned(tmp_path):
         raise RuntimeError
     assert path.exists()
-    with abandoned(tmp_path, forget=False) as names:
-        assert names == [f"agenttrace-{DEAD}-1"]
+    with abandoned(tmp_path) as [journal]:
+        assert journal.names == (f"agenttrace-{DEAD}-1",)
     assert path.exists()
 
 
 def test_two_reapers_do_not_share(tmp_path: Path) -> None:
     dead_journal(tmp_path, f"agenttrace-{DEAD}-1\n".encode())
     with abandoned(tmp_path) as first, abandoned(tmp_path) as second:
-        assert (first, second) == ([f"agenttrace-{DEAD}-1"], [])
+        assert ([journal.names for journal in first], second) == ([(f"agenttrace-{DEAD}-1",)], [])
 
 
 @pytest.mark.parametrize(
@@ -136,6 +141,23 @@ def test_a_line_that_we_did_not_write_names_nobody(tmp_path: Path, line: bytes) 
 def test_a_torn_last_line_is_a_name_that_may_not_exist(tmp_path: Path) -> None:
     dead_journal(tmp_path, f"agenttrace-{DEAD}-1\nagenttrace-{DEAD}-".encode())
     assert names_in(tmp_path) == [f"agenttrace-{DEAD}-1"]
+
+
+def test_a_torn_line_hides_no_other(tmp_path: Path) -> None:
+    """What a full disk leaves of `... gone` says nothing of a shorter name."""
+    own = f"agenttrace-{DEAD}-"
+    dead_journal(tmp_path, f"\n{own}1\n\n{own}12\n\n{own}12 go\n{own}3\n".encode())
+    assert names_in(tmp_path) == [f"{own}1", f"{own}12", f"{own}3"]
+
+
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(tmp_path) as journal:
+        name = journal.new_name()
+        with monkeypatch.context() as full:
+            full.setattr("os.write", lambda _descriptor, data: len(data) - 3)
+            with pytest.raises(StorageFailed):
+                journal.new_name()
+        journal.forget(name)
 
 
 def test_a_journal_is_locked_before_a_reaper_can_see_it(

@@ -95,5 +95,5 @@ async def test_one_that_never_comes_is_left_to_the_reaper(
         asked = len(engine.asked)
         await left.sweep()
         assert len(engine.asked) == asked
-    with abandoned(tmp_path) as names:
-        assert names == [name]
+    with abandoned(tmp_path) as [left_journal]:
+        assert left_journal.names == (name,)
