@@ -16,7 +16,7 @@ import pytest
 
 from runner.domain import EventKind, ExecutionStatus, FailureReason, Image, Limits, RunEvent
 from runner.errors import EngineFailed
-from runner.evaluation import Executor, RetryPolicy, StopSignal
+from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.sandbox.journal import Journal
 from runner.sandbox.reaper import exists, reap
 from runner.testing import MemoryEvidence
@@ -40,7 +40,8 @@ def on_engine(lab: Lab, evidence: MemoryEvidence, image: Image, **more: Any) -> 
 
     given = plan(more.pop("tasks", "a"), parallelism=more.pop("parallelism", 1), image=image)
     made = executor(evidence, lambda _prompt, _config: "", given=given, **more)
-    return replace(made, sandbox=lab.sandbox, transport=lab.transport)
+    agent = SandboxedAgent(image=image, sandbox=lab.sandbox, transport=lab.transport)
+    return replace(made, agent=agent)
 
 
 async def test_a_benchmark_end_to_end(lab: Lab, evidence: MemoryEvidence) -> None:

@@ -49,7 +49,8 @@ def parse(line: str) -> None:
     """Raises click.UsageError for a command, an option or an argument that there is not."""
     words = [word for word in shlex.split(line) if word != "..."]
     command: click.Command = program
-    context = click.Context(program, info_name="agenttrace", resilient_parsing=True)
+    options = program.context_settings  # click keeps what it first makes of a command
+    context = click.Context(program, info_name="agenttrace", resilient_parsing=True, **options)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         inner = command.get_command(context, words[0])
         if inner is None:
