@@ -62,9 +62,8 @@ def test_drained_and_gone_on_with(either: Service) -> None:
     assert_settled(either)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_now(service: Service, number: signal.Signals) -> None:
     """The container is gone, the worker ends well, and the job can be gone on with."""
     run_id = service.submit("once_patient")

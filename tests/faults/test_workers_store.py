@@ -56,6 +56,7 @@ def test_a_lock_shorter_than_our_patience(service: Service) -> None:
     assert_settled(service)
 
 
+@pytest.mark.slow
 def test_a_lock_longer_than_our_patience(service: Service) -> None:
     """The worker lets go of the job, and takes it up again when it can; what is on disk counts."""
     run_id = service.submit("once_patient")
@@ -105,8 +106,9 @@ def away(server: PostgresServer, how: str) -> Iterator[None]:
         server.start()
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
-@pytest.mark.parametrize("how", [pytest.param("stop", marks=pytest.mark.slow), "crash"])
+@pytest.mark.parametrize("how", ["stop", "crash"])
 def test_outages_shorter_than_our_patience(
     postgres_service: Service, postgres: PostgresServer, how: str
 ) -> None:
