@@ -1,4 +1,4 @@
-"""Tasks, categories and whole benchmarks: in order, in parallel, retried where we failed."""
+"""Tasks and whole benchmarks: in order, in parallel, retried where we failed, gone on with."""
 
 from __future__ import annotations
 
@@ -134,15 +134,6 @@ class Executor:
         self.evidence.finish(execution)
         self._tell(EventKind.RUN_FINISHED, status=execution.status, score=execution.overall_score)
         return execution
-
-    async def execute_category(
-        self, category: BenchmarkCategory, parallelism: int = 3
-    ) -> CategoryExecution:
-        """The plan's tasks of one category, `parallelism` at once."""
-        work = [(task, repeat) for task, repeat in self._work() if task.category is category]
-        executions: list[TaskExecution] = []
-        await self._work_off(work, parallelism, executions)
-        return _category(category, self._in_order(executions), expected=len(work))
 
     async def execute_task(self, task: BenchmarkTask, repeat: int = 1) -> TaskExecution:
         """The last attempt at `task`: the first that was not our side's failure.
@@ -430,12 +421,11 @@ async def _to_its_end(function: Callable[..., T], *arguments: object) -> T:
 
 
 def _category(
-    category: BenchmarkCategory, executions: Sequence[TaskExecution], expected: int | None = None
+    category: BenchmarkCategory, executions: Sequence[TaskExecution]
 ) -> CategoryExecution:
-    wanted = len(executions) if expected is None else expected
     return CategoryExecution(
         category=category,
-        status=_overall_status(executions, wanted),
+        status=_overall_status(executions, len(executions)),
         task_executions=tuple(executions),
     )
 

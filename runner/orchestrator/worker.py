@@ -90,7 +90,7 @@ class Worker:
     observer: WorkerObserver = field(default_factory=WorkerObserver)
     _running: dict[str, StopSignal] = field(default_factory=dict)
     _level: Stop = Stop.NO
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: bool = False
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -116,13 +116,9 @@ class Worker:
         for signal in self._running.values():
             while signal.level < self._level:
                 signal.ask()
-        self._wake.set()
+        self._stopped.set()
         self._news.set()
         return self._level
-
-    def wake(self) -> None:
-        """There may be work: look at once."""
-        self._wake.set()
 
     async def work(self, *, until_empty: bool = False) -> None:
         """Works until `stop`; with `until_empty`, until nothing waits that is due."""
@@ -194,9 +190,7 @@ class Worker:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self.policy.poll_seconds)
-        if self._level is Stop.NO:
-            self._wake.clear()
+            await asyncio.wait_for(self._stopped.wait(), self.policy.poll_seconds)
 
     # -- one job --------------------------------------------------------------------------------
 

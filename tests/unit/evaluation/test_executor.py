@@ -243,17 +243,6 @@ async def test_scores_are_means_of_categories(evidence: MemoryEvidence) -> None:
     assert execution.status is ExecutionStatus.COMPLETED
 
 
-async def test_a_category_by_itself(evidence: MemoryEvidence) -> None:
-    made = executor(evidence, named, given=plan("abcdefgh"))
-    category = await made.execute_category(BenchmarkCategory.TOOL_USE, parallelism=2)
-    assert [e.task_id for e in category.task_executions] == ["b", "h"]
-    assert (category.status, category.normalized_score) == (ExecutionStatus.COMPLETED, 100.0)
-    empty = await executor(evidence, named, given=plan("a")).execute_category(
-        BenchmarkCategory.PLANNING
-    )
-    assert (empty.task_executions, empty.normalized_score) == ((), 0.0)
-
-
 @pytest.mark.parametrize("parallelism", [1, 2, 3])
 async def test_as_many_at_once_as_asked_for(evidence: MemoryEvidence, parallelism: int) -> None:
     sandbox, full = FakeSandbox(), asyncio.Event()

@@ -244,24 +244,6 @@ async def test_an_empty_queue_is_looked_at_again(
     await working
 
 
-async def test_it_is_woken(store: Store, worker_with: MakeWorker, script: Script) -> None:
-    looked = threading.Event()
-
-    def claim(*given: Any) -> Claim | None:
-        found = store.queue.claim(*given)
-        looked.set()
-        return found
-
-    worker = worker_with(Faulty(store, claim=claim), poll_seconds=3600)
-    working = asyncio.create_task(worker.work())
-    await asyncio.to_thread(looked.wait)
-    submit(store, "run")
-    worker.wake()
-    assert await script.next() == "run"
-    worker.stop()
-    await working
-
-
 async def test_a_store_that_is_away_is_asked_again(
     store: Store, worker_with: MakeWorker, script: Script, seen: Seen
 ) -> None:
