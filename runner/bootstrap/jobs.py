@@ -136,9 +136,13 @@ class Jobs:
         )
 
     def _guarded(self, submission: BenchmarkSubmission) -> str:
-        """The name of the breaker in front of what evaluates this submission."""
+        """The name of the breaker in front of what evaluates this submission.
+
+        An endpoint has one for each submitter: nobody can close another's by asking it badly.
+        """
         if submission.agent_endpoint.remote:
-            return breaker_name(submission.agent_endpoint)
+            who = one_line(submission.submitted_by) or "nobody"
+            return f"{breaker_name(submission.agent_endpoint)} of {who}"
         return self._engine
 
     async def _concluded(self, job: _Job) -> BenchmarkExecution:
