@@ -135,8 +135,7 @@ class PrivateServer:
             "port": self._port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self._place,
-            "fsync": "off",
-            "synchronous_commit": "off",
+            "fsync": "off",  # what is committed survives a killed server, though no power cut
             "full_page_writes": "off",
             "max_connections": 200,
         }

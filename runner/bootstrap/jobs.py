@@ -152,6 +152,7 @@ class Jobs:
             execution = await self._executed(job)
             if execution.status is ExecutionStatus.CANCELLED and not job.holding.cancel_requested:
                 raise Postponed(STOPPED, until=datetime.now(UTC))
+            await asyncio.to_thread(job.evidence.heal)  # a database may forget what it promised
             await asyncio.to_thread(job.evidence.finish, execution)
         except (LeaseLost, StoreUnavailable):
             raise  # it is another worker's, or nobody can say whose

@@ -26,7 +26,7 @@ from runner.domain import (
     RunEvent,
     RunPlan,
 )
-from runner.errors import InfrastructureError, Interrupted, UsageError
+from runner.errors import InfrastructureError, Interrupted, Postponed, UsageError
 from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.stop import Stop
 from runner.evaluation.unguarded import AlwaysOpen, NoAdmission
@@ -36,7 +36,7 @@ from runner.records import RunDirectory, find_run
 from runner.records.archive import load_result, load_run_submission
 from runner.records.run_directory import RunLock
 from runner.scoring import DefaultScorer
-from runner.transport.remote import RemoteAgent, breaker_name
+from runner.transport.remote import RemoteAgent, breaker_name, reach
 
 T = TypeVar("T")
 
@@ -75,6 +75,9 @@ async def _run(
         storage = settings.storage.model_copy(update={"runs_dir": request.output})
         settings = settings.model_copy(update={"storage": storage})
     submission = submission_of(request)
+    if submission.agent_endpoint.remote:
+        policy = remote_policy_of(settings, os.environ)
+        say(await interruptible(reach(submission.agent_endpoint, policy)))
     async with host_for(settings, submission) as host:
         plan = await interruptible(make_plan(settings, host, request, submission, say))
         with recorded(settings, plan) as evidence:
@@ -142,6 +145,9 @@ async def _or_how_to_go_on(plan: RunPlan, work: Awaitable[T]) -> T:
     """The value of `work`; what ends the run, though not for good, says so."""
     try:
         return await work
+    except Postponed as error:
+        error.remedy = f"`agenttrace resume {plan.run_id}` goes on after {error.until:%H:%M:%S %Z}"
+        raise
     except InfrastructureError as error:
         going_on = f"then `agenttrace resume {plan.run_id}` goes on with what was not judged yet"
         error.remedy = f"{error.remedy}; {going_on}" if error.remedy else going_on

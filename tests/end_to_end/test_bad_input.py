@@ -72,7 +72,7 @@ TARGETS = [
     ("agent.py:nope", ("agent.py has no function 'nope'", "it defines right, sometimes")),
     ("missing.py:right", ("missing.py does not exist",)),
     ("x" * 300, ("cannot be read: file name too long",)),
-    ("https://example.com/agent", ("cannot be run yet",)),
+    ("https://example.com/agent", ("cannot be looked up",)),
     ("esc\x1b[31m\nape", (r"esc\x1b[31m\nape does not exist",)),
 ]
 

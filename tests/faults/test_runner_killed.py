@@ -134,7 +134,6 @@ def test_before_there_is_a_directory(shell: Shell) -> None:
     killed_run(shell, "before the directory")
     assert not shell.runs
     names = names_in(state_of(shell))
-    assert names
     assert start_tiny(shell).code == 0
     assert_whole(only_run(shell), TASKS)
     assert_nothing_left(shell.client, state_of(shell), names, shell.temporary)
