@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from runner.domain import EventKind, Lease, NumberedEvent, RunEvent
 from runner.store.database import lock_by_name
@@ -14,6 +14,9 @@ from runner.store.schema import events
 
 NO_TOKEN = 0
 """Of events that were written without a lease; a lease's first token is 1."""
+
+_LAST = select(func.max(events.c.number)).where(events.c.run_id == bindparam("this_run"))
+_INSERT = insert(events)
 
 
 def record(connection: Connection, event: RunEvent, token: int = NO_TOKEN) -> None:
@@ -51,7 +54,7 @@ def _append(
     if not new:
         return
     _lock(connection, run_id)
-    last = connection.scalar(select(func.max(events.c.number)).where(events.c.run_id == run_id))
+    last = connection.scalar(_LAST, {"this_run": run_id})
     rows = [
         {
             "run_id": run_id,
@@ -64,7 +67,7 @@ def _append(
         }
         for number, (source_number, event) in enumerate(new, start=(last or 0) + 1)
     ]
-    connection.execute(insert(events), rows)
+    connection.execute(_INSERT, rows)
 
 
 def _lock(connection: Connection, run_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
 from runner.domain import BenchmarkSubmission, Claim, Job, JobOptions, JobState, Lease
 from runner.domain.text import one_line
@@ -25,6 +25,7 @@ _STANDING = (
     jobs.c.requeued_at,
 )
 """What a change of a job depends on, without what was handed in."""
+_LOCKED = select(*_STANDING).where(jobs.c.run_id == bindparam("this_run")).with_for_update()
 _JOB = tuple(column for column in jobs.c if column is not jobs.c.sealed)
 
 
@@ -80,8 +81,7 @@ def to_claim(row: Row[*tuple[Any, ...]]) -> Claim:
 
 def locked(connection: Connection, run_id: str) -> Row[*tuple[Any, ...]] | None:
     """A job's row, nobody else's to change until the transaction ends."""
-    query = select(*_STANDING).where(jobs.c.run_id == run_id).with_for_update()
-    return connection.execute(query).one_or_none()
+    return connection.execute(_LOCKED, {"this_run": run_id}).one_or_none()
 
 
 def fenced(connection: Connection, lease: Lease) -> None:
