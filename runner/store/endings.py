@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, bindparam, update
 
 from runner.domain import BenchmarkExecution, Job, JobOutcome, JobState, Lease
 from runner.domain.text import one_line
@@ -13,6 +13,21 @@ from runner.errors import UsageError
 from runner.store import quotas, results
 from runner.store.rows import held, job_of, lease_lost, locked, no_job
 from runner.store.schema import jobs
+
+_FAIL = (
+    update(jobs)
+    .where(jobs.c.run_id == bindparam("this_run"))
+    .values(
+        state=bindparam("to_state"),
+        note=bindparam("because"),
+        failure_reason=bindparam("reason"),
+        finished_at=bindparam("at"),
+        not_before=None,
+        claim_id=None,
+    )
+)
+"""Credentials stay where the fault was ours: then the job is likely to be put back."""
+_END = _FAIL.values(sealed=b"")
 
 
 def postpone(
@@ -116,22 +131,12 @@ def requeue(connection: Connection, run_id: str, now: datetime) -> Job:
 def _end(
     connection: Connection, run_id: str, outcome: JobOutcome, claims: int, now: datetime
 ) -> None:
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.run_id == run_id)
-        .values(
-            state=outcome.state,
-            note=one_line(outcome.note),
-            failure_reason=outcome.failure_reason,
-            finished_at=now,
-            not_before=None,
-            claim_id=None,
-            **_forgotten(outcome),
-        )
-    )
+    values = {
+        "this_run": run_id,
+        "to_state": outcome.state,
+        "because": one_line(outcome.note),
+        "reason": outcome.failure_reason,
+        "at": now,
+    }
+    connection.execute(_FAIL if outcome.state is JobState.FAILED else _END, values)
     quotas.settle(connection, run_id, outcome.state, claims, now)
-
-
-def _forgotten(outcome: JobOutcome) -> dict[str, bytes]:
-    """Credentials, unless the fault was ours: then the job is likely to be put back."""
-    return {} if outcome.state is JobState.FAILED else {"sealed": b""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from runner.domain import (
     JobState,
@@ -20,6 +20,16 @@ from runner.domain.text import one_line
 from runner.errors import QuotaExceeded
 from runner.store.database import insert_if_new
 from runner.store.schema import quota_entries, submitters
+
+_SET = (
+    update(quota_entries)
+    .where(quota_entries.c.run_id == bindparam("this_run"))
+    .values(
+        state=bindparam("to_state"),
+        settled_at=bindparam("at"),
+        refund_reason=bindparam("because"),
+    )
+)
 
 
 def lock_submitter(connection: Connection, submitter: str) -> None:
@@ -109,11 +119,8 @@ def _set(
     settled_at: datetime | None,
     reason: RefundReason | None,
 ) -> None:
-    connection.execute(
-        update(quota_entries)
-        .where(quota_entries.c.run_id == run_id)
-        .values(state=state, settled_at=settled_at, refund_reason=reason)
-    )
+    values = {"this_run": run_id, "to_state": state, "at": settled_at, "because": reason}
+    connection.execute(_SET, values)
 
 
 def _exceeded(use: QuotaUse, quota: SubmissionQuota) -> QuotaExceeded:
