@@ -70,16 +70,18 @@ def _run_attempts(directory: Path, seed: int, barrier: Barrier, log: Connection)
     admission_module.MEMORY_CHECK_SECONDS = 0.002
     dice, events = random.Random(seed), []
 
-    async def one(admission: Admission, limits: Limits) -> None:
+    async def one(admission: Admission, limits: Limits, meeting: Barrier | None = None) -> None:
         async with admission.admitted(limits):
             events.append((monotonic_ns(), seed, limits.memory_bytes, limits.cpus))
             await asyncio.sleep(dice.choice([0.001, 0.004]))
+            if meeting:
+                await asyncio.to_thread(meeting.wait, 60)
             events.append((monotonic_ns(), seed, -limits.memory_bytes, -limits.cpus))
 
     async def all_of_them() -> None:
         with SharedClaims(directory / "claims") as claims:
-            barrier.wait(60)
             admission = Admission(capacity(directory), claims)
+            await one(admission, SMALL, barrier)  # both have something once, for certain
             wanted = [
                 Limits(
                     memory_bytes=dice.choice([50, 200, 400, 1000]) * MIB,
@@ -109,7 +111,7 @@ def test_two_processes_never_claim_more_than_there_is(tmp_path: Path) -> None:
             logs.append(ended.enter_context(reader))
         for log in logs:
             events += log.recv()
-    assert len(events) == 2 * 2 * ATTEMPTS
+    assert len(events) == 2 * 2 * (1 + ATTEMPTS)
     memory = {1: 0, 2: 0}
     cpus = {1: 0.0, 2: 0.0}
     together = 0
