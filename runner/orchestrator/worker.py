@@ -123,6 +123,7 @@ class Worker:
     async def work(self, *, until_empty: bool = False) -> None:
         """Works until `stop`; with `until_empty`, until nothing waits that is due."""
         self._ended = False
+        _log.info("worker %s is ready", self.presence.worker)
         reporting = asyncio.create_task(self._report_until_ended())
         slots = [asyncio.create_task(self._slot(until_empty)) for _ in range(self.policy.slots)]
         try:

@@ -329,6 +329,7 @@ def is_locked_out(service: Service) -> bool:
 def drained(*workers: Running) -> None:
     """Ends them as an operator does."""
     for worker in workers:
+        worker.wait_for("is ready")  # one that has only begun to begin is interrupted, not drained
         worker.interrupt(signal.SIGTERM)
     for worker in workers:
         ended(worker)
