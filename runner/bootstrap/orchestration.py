@@ -13,8 +13,9 @@ from pathlib import Path
 
 from runner.bootstrap.indexing import index_runs
 from runner.bootstrap.jobs import Jobs
+from runner.bootstrap.policies import breaker_policy
 from runner.bootstrap.queueing import queue_status
-from runner.bootstrap.running import breaker_policy, signals
+from runner.bootstrap.running import signals
 from runner.bootstrap.storing import sealer_of, store_of
 from runner.bootstrap.submission_handler import SubmissionHandler
 from runner.bootstrap.task_executor import TaskExecutor

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from runner.bootstrap.storing import DATABASE_NAME, store_of
-from runner.config import Settings, state_directory
+from runner.bootstrap.policies import breaker_policy, quota_of
+from runner.bootstrap.storing import has_store, store_of
+from runner.config import Settings
 from runner.domain import (
-    BreakerPolicy,
     BreakerStatus,
     ExecutionProgress,
     Job,
@@ -22,9 +21,9 @@ from runner.domain import (
     SubmissionQuota,
 )
 from runner.domain.base import Noun
-from runner.domain.breaker import retry_at
 from runner.domain.progress import progress_of
 from runner.errors import UsageError
+from runner.orchestrator.breakers import SharedBreakers
 from runner.ports import BreakerStore, JobQueue, RunLedger
 from runner.store import Store
 
@@ -95,7 +94,7 @@ def job_if_any(settings: Settings, run_id: str) -> JobStanding | None:
 
     Raises UsageError when several match.
     """
-    if not database_exists(settings):
+    if not has_store(settings):
         return None
     with store_of(settings) as store:
         fitting = _fitting(store.queue, run_id)
@@ -128,8 +127,7 @@ def retry(settings: Settings, run_ids: Sequence[str]) -> tuple[Job, ...]:
 
 def quota(settings: Settings, submitter: str | None = None) -> QuotaReport:
     """What one submitter, or each of all, has used."""
-    limits = settings.submissions
-    each = SubmissionQuota(per_day=limits.quota_per_day, per_week=limits.quota_per_week)
+    each = quota_of(settings)
     with store_of(settings) as store:
         entries = store.queue.quota_entries(submitter)
         names = [submitter] if submitter is not None else sorted({e.submitter for e in entries})
@@ -141,13 +139,6 @@ def breakers(settings: Settings) -> tuple[BreakerStatus, ...]:
     """The circuit breakers that have anything to say."""
     with store_of(settings) as store:
         return _breakers(settings, store.breakers)
-
-
-def database_exists(settings: Settings) -> bool:
-    """Whether anything can have been queued; a server's database is taken to be there."""
-    if settings.storage.database_url.get_secret_value():
-        return True
-    return (state_directory(settings, os.environ) / DATABASE_NAME).exists()
 
 
 def _find_all(queue: JobQueue, wanted: Sequence[str]) -> list[str]:
@@ -186,11 +177,7 @@ def _progress_of(ledger: RunLedger, run_id: str) -> ExecutionProgress:
 
 
 def _breakers(settings: Settings, store: BreakerStore) -> tuple[BreakerStatus, ...]:
-    policy = BreakerPolicy(**settings.breaker.model_dump())
-    return tuple(
-        BreakerStatus(name=name, breaker=breaker, retry_at=retry_at(breaker, policy))
-        for name, breaker in sorted(store.all().items())
-    )
+    return SharedBreakers(store, breaker_policy(settings)).statuses()
 
 
 def _now() -> datetime:

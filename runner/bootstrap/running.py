@@ -14,13 +14,13 @@ from typing import TypeVar
 from runner.bootstrap.host import Host, host_for
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
+from runner.bootstrap.policies import breaker_policy
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.request import RunRequest
 from runner.config import Settings
 from runner.domain import (
     BenchmarkExecution,
     BenchmarkSubmission,
-    BreakerPolicy,
     EventKind,
     ExecutionStatus,
     RunEvent,
@@ -202,14 +202,6 @@ def local_gate(settings: Settings, submission: BenchmarkSubmission) -> Gate:
         return AlwaysOpen()
     breakers = SharedBreakers(MemoryBreakerStore(), breaker_policy(settings))
     return BreakerGate(breakers, breaker_name(endpoint))
-
-
-def breaker_policy(settings: Settings) -> BreakerPolicy:
-    """When breakers open and close, as configured."""
-    given = settings.breaker
-    return BreakerPolicy(
-        failures=given.failures, successes=given.successes, open_seconds=given.open_seconds
-    )
 
 
 def executor_of(

@@ -16,6 +16,7 @@ from typing import Any
 from runner.bootstrap.host import base_image_running, open_host
 from runner.bootstrap.image_use import noted_images
 from runner.bootstrap.planning import catalog, suite_source
+from runner.bootstrap.policies import quota_of
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.running import interruptible
 from runner.bootstrap.storing import sealer_of, store_of
@@ -26,7 +27,6 @@ from runner.domain import (
     JobOptions,
     JobState,
     Schedule,
-    SubmissionQuota,
     ValidationResult,
 )
 from runner.errors import Interrupted, InvalidSubmission, UsageError
@@ -140,9 +140,7 @@ def intake_policy(settings: Settings) -> IntakePolicy:
         bundles=bundles_of(settings),
         limits=_bundle_limits(settings),
         rules=Rules(
-            quota=SubmissionQuota(
-                per_day=submissions.quota_per_day, per_week=submissions.quota_per_week
-            ),
+            quota=quota_of(settings),
             organizations=submissions.organizations,
             credential_variables=remote.credential_variables,
             allow_plain_http=remote.allow_plain_http,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from runner.cli.invocation import (
     stdout_console,
 )
 from runner.cli.quantities import duration, size
+from runner.cli.target import check_target, image_details, interface_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +39,6 @@ def _complete_categories(
     return [str(one) for one in BenchmarkCategory if one.startswith(incomplete)]
 
 
-def _split(_ctx: click.Context, _parameter: click.Parameter, line: str | None) -> tuple[str, ...]:
-    """A command line's words, as a shell would split them; raises BadParameter."""
-    try:
-        return tuple(shlex.split(line or ""))
-    except ValueError as error:
-        raise click.BadParameter(f"{line!r}: {error}.") from error
-
-
 @click.command(
     short_help="Evaluate a submission on a suite.",
     epilog="""\b
@@ -64,18 +56,7 @@ invalid submission, 3 infrastructure, 4 budget or quota, 130 interrupted.
 )
 @click.argument("submission", required=False)
 @click.option("--image", metavar="REF", help="Evaluate this image, in place of a directory.")
-@click.option(
-    "--interface",
-    type=click.Choice(["stdio", "http"]),
-    help="How the agent in --image is spoken to.  [default: stdio]",
-)
-@click.option(
-    "--command",
-    metavar="LINE",
-    callback=_split,
-    help="The agent's process in --image, as a shell would split it; else the image's own.",
-)
-@click.option("--port", type=click.IntRange(1, 65535), help="Where --interface http listens.")
+@image_details
 @click.option("--suite", metavar="NAME|DIR", help="Suite to run.  [setting run.suite]")
 @click.option(
     "-c",
@@ -149,7 +130,7 @@ def run(
 
     Ctrl-C once lets the tasks in progress finish; twice stops them.
     """
-    _check_target(options)
+    check_target(options["submission"], "SUBMISSION", options)
     settings = load(profile, _flags(options)).settings
     request = _request(settings, options)
     if dry_run:
@@ -198,7 +179,7 @@ def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
     return RunRequest(
         target=options["submission"],
         image=options["image"],
-        interface=_interface(options),
+        interface=interface_of(options),
         command=options["command"],
         port=options["port"],
         suite=settings.run.suite,
@@ -217,21 +198,6 @@ def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
         token_budget=options["token_budget"],
         output=options["output"],
     )
-
-
-def _check_target(options: dict[str, Any]) -> None:
-    """One thing to evaluate, and nothing said of an image where there is none."""
-    if bool(options["submission"]) == bool(options["image"]):
-        raise click.UsageError("give either SUBMISSION or --image REF.")
-    for name in ("interface", "command", "port"):
-        if options[name] and not options["image"]:
-            raise click.UsageError(f"--{name} belongs to --image; a submission.toml has its own.")
-    if options["port"] is not None and options["interface"] != "http":
-        raise click.UsageError("--port belongs to --interface http.")
-
-
-def _interface(options: dict[str, Any]) -> str | None:
-    return (options["interface"] or "stdio") if options["image"] else None
 
 
 def _evaluated(

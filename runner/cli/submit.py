@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,19 +18,12 @@ from runner.cli.invocation import (
     stdout_console,
 )
 from runner.cli.steps import steps
+from runner.cli.target import check_target, image_details, interface_of
 
 if TYPE_CHECKING:
     from runner.bootstrap.submitting import SubmitRequest
     from runner.domain import Job, ValidationResult
     from runner.ports import Say
-
-
-def _split(_ctx: click.Context, _parameter: click.Parameter, line: str | None) -> tuple[str, ...]:
-    """A command line's words, as a shell would split them; raises BadParameter."""
-    try:
-        return tuple(shlex.split(line or ""))
-    except ValueError as error:
-        raise click.BadParameter(f"{line!r}: {error}.") from error
 
 
 def _instant(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
@@ -72,18 +64,7 @@ Exit codes: 0 queued (or, with --check, valid), 2 usage or invalid submission,
 )
 @click.argument("target", required=False)
 @click.option("--image", metavar="REF", help="Submit this image, in place of a directory.")
-@click.option(
-    "--interface",
-    type=click.Choice(["stdio", "http"]),
-    help="How the agent in --image is spoken to.  [default: stdio]",
-)
-@click.option(
-    "--command",
-    metavar="LINE",
-    callback=_split,
-    help="The agent's process in --image, as a shell would split it; else the image's own.",
-)
-@click.option("--port", type=click.IntRange(1, 65535), help="Where --interface http listens.")
+@image_details
 @click.option("--as", "submitter", metavar="NAME", help="Who submits; replaces submitted_by.")
 @click.option("--email", metavar="ADDRESS", help="Whom to write to; replaces contact_email.")
 @click.option("--accept-terms", is_flag=True, help="As terms_accepted = true.")
@@ -127,7 +108,7 @@ def submit(*, profile: str | None, check: bool, quiet: bool, as_json: bool, **op
     """
     from runner import bootstrap
 
-    _check_target(options)
+    check_target(options["target"], "TARGET", options)
     request = _request(options, check_only=check)
     settings = load(profile).settings
     with _saying(quiet=quiet) as say:
@@ -144,17 +125,6 @@ def submit(*, profile: str | None, check: bool, quiet: bool, as_json: bool, **op
         raise click.exceptions.Exit(USAGE)
 
 
-def _check_target(options: dict[str, Any]) -> None:
-    """One thing to submit, and nothing said of an image where there is none."""
-    if bool(options["target"]) == bool(options["image"]):
-        raise click.UsageError("give either TARGET or --image REF.")
-    for name in ("interface", "command", "port"):
-        if options[name] and not options["image"]:
-            raise click.UsageError(f"--{name} belongs to --image; a submission.toml has its own.")
-    if options["port"] is not None and options["interface"] != "http":
-        raise click.UsageError("--port belongs to --interface http.")
-
-
 def _request(options: dict[str, Any], *, check_only: bool) -> SubmitRequest:
     from runner.bootstrap import SubmitRequest
     from runner.domain import JobOptions, Schedule
@@ -162,7 +132,7 @@ def _request(options: dict[str, Any], *, check_only: bool) -> SubmitRequest:
     return SubmitRequest(
         target=options["target"],
         image=options["image"],
-        interface=(options["interface"] or "stdio") if options["image"] else None,
+        interface=interface_of(options),
         command=options["command"],
         port=options["port"],
         submitted_by=options["submitter"],

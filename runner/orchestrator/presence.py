@@ -7,14 +7,13 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from runner.domain import WorkerIdentity
-from runner.errors import StorageFailed
+from runner.sandbox.locks import storing_in
 
 HOST = "host"
 SUFFIX = ".worker"
@@ -48,7 +47,7 @@ class Presence:
         return WorkerIdentity(worker=self.worker, host=self._host())
 
     def __enter__(self) -> Presence:
-        with _writing(self._directory):
+        with storing_in(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = _locked_file(self._path(self.worker))
         return self
@@ -91,7 +90,7 @@ class Presence:
         path = self._directory / HOST
         with suppress(OSError):
             return path.read_text(encoding="ascii")
-        with _writing(self._directory):
+        with storing_in(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             aside = path.with_name(f".{secrets.token_hex(4)}")
             aside.write_text(secrets.token_hex(8), encoding="ascii")
@@ -116,14 +115,3 @@ def _present(worker: str, path: Path) -> Present | None:
         return Present(worker=worker, pid=int(json.loads(path.read_bytes())["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # it is just beginning, or has just ended
-
-
-@contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(
-            f"cannot write in {directory}: {error.strerror}",
-            remedy="free some space, or set storage.state_dir to a directory of yours",
-        ) from error

@@ -4,13 +4,13 @@ queues) is counted over all containers of a host, and no attempt may use up anot
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runner.errors import InsufficientResources, StorageFailed
+from runner.errors import InsufficientResources
+from runner.sandbox.locks import storing_in, take_lock
 
 MOST = 1000
 """Attempts at once on one host; far beyond what one host can run."""
@@ -36,29 +36,14 @@ class UserPool:
             os.close(descriptor)
 
     def _take(self) -> tuple[int, int]:
-        try:
+        with storing_in(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             for number in range(MOST):
-                descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT, 0o600)
-                if _locked(descriptor):
+                if (descriptor := take_lock(self._path(number))) is not None:
                     return descriptor, number
-                os.close(descriptor)
-        except OSError as error:
-            raise StorageFailed(
-                f"cannot write in {self._directory}: {error.strerror}",
-                remedy="free some space, or set storage.state_dir to a directory of yours",
-            ) from error
         raise InsufficientResources(
             f"{MOST} attempts are running on this host", remedy="wait for some to end"
         )
 
     def _path(self, number: int) -> Path:
         return self._directory / str(self._first + number)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
