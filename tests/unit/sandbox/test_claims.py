@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,8 @@ from runner.errors import StorageFailed
 from runner.sandbox import claims as claims_module
 from runner.sandbox.claims import SharedClaims
 from runner.sandbox.locks import take_lock
+
+from .holding import another_process
 
 LIMITS = Limits(memory_bytes=100 * MIB, cpus=0.1)
 HOLDER = """
@@ -67,21 +66,6 @@ def files(directory: Path) -> int:
     return len(list(directory.glob("*.claims")))
 
 
-@contextmanager
-def another_process(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """One that has claimed 7 bytes and a quarter of a core."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "claimed\n"
-        yield holder
-        holder.kill()
-
-
 def yes(_memory_bytes: int, _cpus: float) -> bool:
     return True
 
@@ -126,7 +110,7 @@ async def test_a_runner_that_ends_leaves_nothing(one: SharedClaims, tmp_path: Pa
 
 
 async def test_a_killed_runner_has_claimed_nothing(one: SharedClaims, tmp_path: Path) -> None:
-    with another_process(tmp_path) as holder:
+    with another_process(HOLDER, tmp_path, "claimed") as holder:
         assert await claimed(one) == (7, 0.25)
         holder.kill()
         holder.wait(60)

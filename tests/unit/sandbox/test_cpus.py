@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -19,6 +16,8 @@ import pytest
 from runner.errors import InsufficientResources, StorageFailed
 from runner.sandbox import cpus as cpus_module
 from runner.sandbox.cpus import CpuPool
+
+from .holding import another_process
 
 HOLDER = """
 import asyncio, sys
@@ -32,21 +31,6 @@ async def hold():
 
 asyncio.run(hold())
 """
-
-
-@contextmanager
-def another_process(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """One that has core 0."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "0\n"
-        yield holder
-        holder.kill()
 
 
 def open_files() -> int:
@@ -148,7 +132,7 @@ async def test_two_that_want_all_cores_do_not_each_keep_one(
 
 
 async def test_a_killed_process_keeps_no_core(tmp_path: Path) -> None:
-    with another_process(tmp_path) as holder:
+    with another_process(HOLDER, tmp_path, "0") as holder:
         pool = CpuPool(2, tmp_path)
         async with pool.taken(1) as core:
             assert core == "1"
