@@ -88,6 +88,12 @@ class RunSettings(Noun):
     cpu_overcommit: float = Field(gt=0)
     """Cores that attempts may claim together, as a multiple of those there are."""
     min_free_disk_bytes: int = Field(ge=0)
+    max_tokens: int = Field(ge=0)
+    """Of all model calls of a run together; 0: no budget."""
+    max_cost_usd: float = Field(ge=0)
+    """The same."""
+    reuse: bool
+    """Take the result of an earlier run where nothing that matters differs."""
 
 
 class StorageSettings(Noun):
@@ -154,6 +160,54 @@ class BreakerSettings(Noun):
     open_seconds: Seconds
 
 
+class PriceSettings(Noun):
+    """What a model costs, where the price table does not know or is wrong."""
+
+    input_usd_per_million: float = Field(ge=0)
+    """Of input tokens."""
+    output_usd_per_million: float = Field(ge=0)
+
+
+class UpstreamSettings(Noun):
+    """One provider of models."""
+
+    api: Literal["openai", "anthropic"]
+    """Which API it speaks."""
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """As that API's own SDK takes it."""
+    key_env: str = ""
+    """Variable that holds its key, on this host; empty: it takes none."""
+    provider: str = ""
+    """Its name in the price table; empty: the upstream's own name."""
+    prices: dict[str, PriceSettings] = Field(default_factory=dict)
+    """By model; they win over the price table."""
+
+
+class GatewaySettings(Noun):
+    """What a sandboxed agent reaches: models and tools."""
+
+    enabled: bool
+    models: tuple[str, ...]
+    """Shell patterns of UPSTREAM/MODEL."""
+    upstreams: dict[str, UpstreamSettings]
+    script: str
+    """Rules of `agenttrace/scripted`; empty: those that are shipped."""
+    token_margin: float = Field(ge=1)
+    retries: int = Field(ge=0)
+    max_wait_seconds: float = Field(ge=0)
+    excuse_waits: bool
+    connect_seconds: Seconds
+    idle_seconds: Seconds
+    call_seconds: Seconds
+    request_bytes: Bytes
+    response_bytes: Bytes
+    connections: int = Field(ge=1, le=1024)
+    record: bool
+    trace_messages: bool
+    cache_models: bool
+    cache_tools: bool
+
+
 class RetentionSettings(Noun):
     """What `cleanup` removes."""
 
@@ -184,6 +238,7 @@ class Settings(Noun):
     queue: QueueSettings
     remote: RemoteSettings
     breaker: BreakerSettings
+    gateway: GatewaySettings
     retention: RetentionSettings
     log: LogSettings
 
@@ -422,10 +477,13 @@ def _flag_layer(flags: Mapping[str, object]) -> Iterator[_Given]:
 
 
 def _from_text(name: str, text: str) -> object:
-    """A variable's text as the type asked for: lists are JSON, or words between commas."""
-    if get_origin(_FIELDS[name].annotation) is not tuple:
+    """A variable's text as the type asked for: lists are JSON, or words between commas; tables are
+    JSON.
+    """
+    kind = get_origin(_FIELDS[name].annotation)
+    if kind not in {tuple, dict}:
         return text
-    if text.lstrip().startswith("["):
+    if text.lstrip().startswith(("[", "{")):
         try:
             return json.loads(text)
         except json.JSONDecodeError:
@@ -521,12 +579,17 @@ def _value_of(settings: Settings, name: str) -> object:
     return value
 
 
-def _shown(value: object) -> str:
+def _shown(value: object) -> str:  # noqa: PLR0911 - one return for each type
     match value:
         case SecretStr():
             return str(value)
         case bool():
             return str(value).lower()
+        case Noun():
+            return _shown({name: getattr(value, name) for name in value.model_fields_set})
+        case dict():
+            shown = (f"{name} = {_shown(item)}" for name, item in value.items())
+            return "{" + ", ".join(shown) + "}"
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
         case float():

@@ -126,6 +126,12 @@ class StoreUnavailable(InfrastructureError):
     """The database does not answer, or is locked, for longer than we wait."""
 
 
+class SpendingLimitReached(InfrastructureError):
+    """The budget of the whole run is spent; what was not judged yet can be gone on with."""
+
+    exit_code = 4
+
+
 class LeaseLost(InfrastructureError):
     """Another worker has this job now: what this one did since does not count."""
 

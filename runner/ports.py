@@ -8,17 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from pydantic import JsonValue
+
 from runner.domain import (
     AnswerKey,
     Artifact,
     Attempt,
     BenchmarkExecution,
     BenchmarkSubmission,
+    BenchmarkTask,
     Breaker,
     BreakerStatus,
     Claim,
     ContainerEnd,
     Ending,
+    GatewayUse,
     Image,
     Job,
     JobOutcome,
@@ -40,6 +44,8 @@ from runner.domain import (
     SubmissionQuota,
     Suite,
     TaskExecution,
+    ToolAnswer,
+    ToolDefinition,
     WorkerIdentity,
     WorkerStatus,
 )
@@ -188,6 +194,95 @@ class Sandbox(Protocol):
         ...
 
 
+class Connection(Protocol):
+    """One connection that the agent made to the gateway's address inside its container."""
+
+    async def read(self) -> bytes:
+        """Some bytes, at least one; b"" once the agent has closed its side, or all is over."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Hands over all of `data`, and waits while the agent does not read.
+
+        Raises ConnectionError once the agent has closed the connection, or ended.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends both sides; what was written is delivered first. Never raises; may be repeated."""
+        ...
+
+
+class GatewayAccess(Protocol):
+    """One attempt's way to models and tools."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables for the agent, in which `{url}` stands for `http://127.0.0.1:PORT`."""
+        ...
+
+    async def serve(self, connection: Connection) -> None:
+        """Speaks HTTP/1.1 until either side ends it; many at once.
+
+        Never raises for what the agent does. Cancelled at the attempt's end; what was under way
+        is settled before `use` is asked for.
+        """
+        ...
+
+    @property
+    def max_connections(self) -> int:
+        """At once; those beyond wait for one to end."""
+        ...
+
+    @property
+    def excused_seconds(self) -> float:
+        """By how much the attempt's deadline is put off so far; it only grows."""
+        ...
+
+    async def over(self) -> None:
+        """Returns once the attempt is to end, since a budget was met; else never."""
+        ...
+
+    def use(self) -> GatewayUse:
+        """What was done until now; ask for it after the attempt."""
+        ...
+
+
+class Gateway(Protocol):
+    """All that a network-less agent can reach."""
+
+    def open(
+        self, task: BenchmarkTask, repeat: int, limits: Limits, exchanges: Path
+    ) -> AbstractAsyncContextManager[GatewayAccess]:
+        """Models and tools for one attempt; on exit every call has been settled and recorded.
+
+        `exchanges` is the file, not there yet, that each exchange is written to. Raises
+        InfrastructureError when it cannot be made.
+        """
+        ...
+
+
+class Tool(Protocol):
+    """One tool of one attempt; it may keep a state, which ends with the attempt."""
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What the agent is told of it; the same for each attempt at a task."""
+        ...
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the same arguments always get the same answer, and change nothing."""
+        ...
+
+    async def call(self, arguments: Mapping[str, JsonValue]) -> ToolAnswer:
+        """Its answer to `arguments`, which fit its schema.
+
+        Never raises for what they hold; bounded in time and in what it returns.
+        """
+        ...
+
+
 class Conversation(Protocol):
     """Talking to one agent through its shim, from hello to goodbye."""
 
@@ -226,9 +321,16 @@ class Transport(Protocol):
     """Speaks an interface (function, stdio, http) to an agent."""
 
     def open(
-        self, session: Session, image: Image, limits: Limits
+        self,
+        session: Session,
+        image: Image,
+        limits: Limits,
+        access: GatewayAccess | None = None,
     ) -> AbstractAsyncContextManager[Conversation]:
-        """Waits for the shim's hello; raises InfrastructureError when none comes."""
+        """Waits for the shim's hello; raises InfrastructureError when none comes.
+
+        `access` is what the agent reaches by connections inside its container; None: nothing.
+        """
         ...
 
 
@@ -236,10 +338,16 @@ class Agent(Protocol):
     """One submission's agent, wherever it is, ready to be asked."""
 
     async def attempt(
-        self, prompt: Prompt, config: Mapping[str, object], limits: Limits, artifacts: Path
+        self,
+        prompt: Prompt,
+        config: Mapping[str, object],
+        limits: Limits,
+        artifacts: Path,
+        access: GatewayAccess | None = None,
     ) -> Attempt:
         """Asks it once, from nothing; `artifacts` is an empty directory for what it leaves.
 
+        `access` is what a sandboxed agent can reach; one that is elsewhere has its own.
         Raises InfrastructureError when our side failed; whatever the agent does is in the value.
         """
         ...
@@ -293,7 +401,10 @@ class Evidence(Protocol):
         ...
 
     def staging(self) -> Path:
-        """A new empty directory beside the run, for the artifacts of an attempt in progress."""
+        """A new empty directory beside the run, for the artifacts of an attempt in progress.
+
+        What lies beside it under the name `EXCHANGES` is kept with the attempt.
+        """
         ...
 
     def keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> Path:

@@ -41,7 +41,7 @@ from runner.domain import (
     TaskExecution,
 )
 from runner.errors import InfrastructureError
-from runner.ports import Session, ShimFiles, StageTimer
+from runner.ports import GatewayAccess, Session, ShimFiles, StageTimer
 from runner.transport.artifacts import safe_path
 from runner.transport.replies import ANSWER, STDERR, STDOUT, Answer, Heard, make_reply
 
@@ -225,6 +225,7 @@ class FakeTransport:
         session: Session,
         image: Image,  # noqa: ARG002 - the agent is what we were given
         limits: Limits,
+        access: GatewayAccess | None = None,  # noqa: ARG002 - it has no connections to serve
     ) -> AsyncIterator[FakeConversation]:
         """See ports.Transport; only a FakeSession can end under its agent."""
         ended = session.ended if isinstance(session, FakeSession) else asyncio.Event()
@@ -408,7 +409,9 @@ class MemoryEvidence:
 
     def staging(self) -> Path:
         """See ports.Evidence."""
-        return Path(tempfile.mkdtemp(dir=self.root))
+        staging = Path(tempfile.mkdtemp(dir=self.root)) / "artifacts"
+        staging.mkdir()
+        return staging
 
     def keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> Path:
         """See ports.Evidence."""

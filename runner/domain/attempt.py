@@ -28,6 +28,8 @@ class EndingKind(StrEnum):
     """Bytes came over the channel that no honest shim sends."""
     SANDBOX_ENDED = "sandbox_ended"
     """The container ended under the agent: the kernel killed its PID 1, or someone removed it."""
+    BUDGET_SPENT = "budget_spent"
+    """The gateway refused a call over budget, and the agent did not end by itself after it."""
     UNREACHABLE = "unreachable"
     """A remote agent was never reached, or its provider refused for now: nothing to judge."""
 
@@ -59,8 +61,9 @@ class Reply(Noun):
     wall_seconds: float = Field(default=0.0, ge=0)
     """From the start of the agent's process to the ending, on the host's monotonic clock."""
     provider_wait_seconds: float = Field(default=0.0, ge=0)
-    """Of a remote agent: time in which no request of ours was with it, at its provider's wish or
-    because it could not be reached; not part of `wall_seconds`."""
+    """Not part of `wall_seconds`. Of a remote agent: time in which no request of ours was with it,
+    at its provider's wish or because it could not be reached. Of a sandboxed one: time that the
+    gateway excused, since a model's provider was in trouble."""
     full_mounts: tuple[str, ...] = ()
     """Writable mounts that had no space or no inodes left when the agent ended."""
     claims: dict[str, int | float | str] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from pydantic import Field, computed_field, model_validator
 from runner.domain.attempt import Artifact, Measurement, SandboxFacts, Stage
 from runner.domain.base import Noun
 from runner.domain.category import BenchmarkCategory
+from runner.domain.gateway import Divergence, ModelCall, TokenSource, ToolCall
 from runner.domain.limits import Limits
 
 
@@ -81,8 +82,12 @@ class ResourceUsage(Result):
     cost_usd: float | None = None
     """None: unknown, which is not zero."""
     provider_wait_seconds: float = 0.0
-    """Waiting for a remote agent's provider that asked us to, or could not be reached; not part of
-    `execution_time_seconds`."""
+    """Waiting for a provider that asked us to, or could not be reached (a remote agent's, or a
+    model's); not part of `execution_time_seconds`."""
+    model_seconds: float = 0.0
+    """In which at least one model call was under way; part of `execution_time_seconds`."""
+    token_source: TokenSource | None = None
+    """The least trustworthy of the sources that the tokens come from; None: none were counted."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -148,7 +153,8 @@ class TaskExecution(Noun):
     resource_usage: ResourceUsage = ResourceUsage()
     score: Score | None = None
     """None where there was no verdict (cancelled, internal error)."""
-    tool_calls: tuple[dict[str, Any], ...] = ()
+    model_calls: tuple[ModelCall, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     seed: int = 0
     started_at: datetime
     finished_at: datetime
@@ -157,6 +163,7 @@ class TaskExecution(Noun):
     """What the task or the command line set in place of the configured limits."""
     token_budget: int | None = None
     """Of model tokens; None: no budget."""
+    cost_budget_usd: float | None = None
     exit_code: int | None = None
     signal: int | None = None
     measurement: Measurement | None = None
@@ -164,6 +171,12 @@ class TaskExecution(Noun):
     artifacts: tuple[Artifact, ...] = ()
     agent_confirmed_dead: bool = True
     claims: dict[str, int | float | str] = Field(default_factory=dict)
+    claim_mismatches: tuple[str, ...] = ()
+    """Claims that the measured figures contradict, one line each; they count for nothing."""
+    divergence: Divergence | None = None
+    """In a replay: the first request that the recording does not have."""
+    reused_from: str = ""
+    """The run whose result this is, where nothing was run anew (`run --reuse`)."""
     stages: tuple[Stage, ...] = ()
     trace_id: str = ""
     """32 hex digits; the trace in `trace.otlp.jsonl`."""
@@ -216,6 +229,8 @@ class BenchmarkExecution(Result):
     environment: dict[str, Any] = Field(default_factory=dict)
     """The `EnvironmentSnapshot` of the host that ran it."""
     runner_version: str = ""
+    replay_of: str = ""
+    """The run whose recorded exchanges took the place of models and tools."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -41,6 +41,10 @@ class Limits(Noun):
     """What is kept of the agent's output directory, all files together."""
     artifact_files: int = Field(default=1000, gt=0)
     """How many files of the agent's output directory are kept."""
+    model_calls: int = Field(default=1000, ge=0)
+    """Calls of models; those beyond are refused, and the attempt goes on."""
+    tool_calls: int = Field(default=1000, ge=0)
+    """Calls of tools; the same."""
 
 
 class LimitOverrides(Noun):

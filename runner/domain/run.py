@@ -39,6 +39,8 @@ class RunPlan(Noun):
     environment: dict[str, Any] = Field(default_factory=dict)
     runner_version: str = ""
     started_at: datetime
+    replay_of: str = ""
+    """The run whose recorded exchanges take the place of models and tools."""
     queued: bool = False
     """It belongs to the queue, which goes on with it by itself."""
 

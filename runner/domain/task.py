@@ -107,6 +107,10 @@ class BenchmarkTask(Noun):
     limits: LimitOverrides = LimitOverrides()
     """Where the task wants other limits than the configured ones."""
     token_budget: int | None = Field(default=None, gt=0)
+    cost_budget_usd: float | None = Field(default=None, gt=0)
+    """Of model calls; None: no budget."""
+    tool_setups: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Settings of the tools that the prompt names: documents, tables, the clock's time."""
     version: str = "1"
 
 

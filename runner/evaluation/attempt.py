@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.domain import Attempt, EndingKind, Image, Limits, Measurement, Prompt
 from runner.evaluation.stages import Stopwatch
-from runner.ports import Conversation, Sandbox, Session, Transport
+from runner.ports import Conversation, GatewayAccess, Sandbox, Session, Transport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,16 @@ class SandboxedAgent:
     transport: Transport
 
     async def attempt(
-        self, prompt: Prompt, config: Mapping[str, object], limits: Limits, artifacts: Path
+        self,
+        prompt: Prompt,
+        config: Mapping[str, object],
+        limits: Limits,
+        artifacts: Path,
+        access: GatewayAccess | None = None,
     ) -> Attempt:
         """See ports.Agent."""
         return await attempt(
-            prompt, config, self.image, limits, self.sandbox, self.transport, artifacts
+            prompt, config, self.image, limits, self.sandbox, self.transport, artifacts, access
         )
 
 
@@ -37,6 +42,7 @@ async def attempt(  # noqa: PLR0917 - the story names each of its parts
     sandbox: Sandbox,
     transport: Transport,
     artifacts: Path,
+    access: GatewayAccess | None = None,
 ) -> Attempt:
     """One container's whole life, without judgement.
 
@@ -47,7 +53,7 @@ async def attempt(  # noqa: PLR0917 - the story names each of its parts
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(sandbox.session(image, limits, watch))
         with watch.stage("hello"):
-            opening = transport.open(session, image, limits)
+            opening = transport.open(session, image, limits, access)
             conversation = await stack.enter_async_context(opening)
             await session.baseline(await _shim_files(session, conversation))
         with watch.stage("ask"):

@@ -9,10 +9,12 @@ from typing import Literal, assert_never
 from runner.domain import (
     MIB,
     Attempt,
+    BudgetKind,
     ContainerEnd,
     EndingKind,
     ExecutionStatus,
     FailureReason,
+    GatewayUse,
     ResourceUsage,
 )
 from runner.domain.text import one_line
@@ -22,6 +24,7 @@ OutputPolicy = Literal["truncate", "fail"]
 
 NEAR_THE_LIMIT = 0.98
 """A peak this close to the limit explains a death that nothing else does."""
+NOTHING_USED = GatewayUse()
 KILLED_EXIT_CODE = 128 + signal.SIGKILL
 
 
@@ -34,10 +37,39 @@ class Verdict:
     detail: str = ""
 
 
-def judge(  # noqa: PLR0911 - one return for each ending
-    attempt: Attempt, output_policy: OutputPolicy = "truncate"
+def judge(
+    attempt: Attempt,
+    output_policy: OutputPolicy = "truncate",
+    use: GatewayUse = NOTHING_USED,
 ) -> Verdict:
-    """The verdict; raises InfrastructureError when the container was killed from outside."""
+    """The verdict; raises InfrastructureError when the container was killed from outside.
+
+    A budget that was met decides, whatever the agent answered after it, unless it broke in.
+    """
+    verdict = _by_ending(attempt, output_policy)
+    broke_in = verdict.reason is FailureReason.SECURITY_VIOLATION
+    return verdict if broke_in else over_budget(use) or verdict
+
+
+def over_budget(use: GatewayUse) -> Verdict | None:
+    """The budget of the attempt that a call of its would have broken."""
+    spent = f"{use.tokens_input + use.tokens_output} tokens in {len(use.model_calls)} calls"
+    match use.over_budget:
+        case None:
+            return None
+        case BudgetKind.TOKENS:
+            detail = f"a model call was refused over the token budget, after {spent}"
+            return _exceeded(FailureReason.TOKEN_BUDGET_EXCEEDED, detail)
+        case BudgetKind.COST:
+            detail = f"a model call was refused over the cost budget, after {spent}"
+            return _exceeded(FailureReason.COST_BUDGET_EXCEEDED, detail)
+        case _:
+            assert_never(use.over_budget)
+
+
+def _by_ending(  # noqa: PLR0911 - one return for each ending
+    attempt: Attempt, output_policy: OutputPolicy
+) -> Verdict:
     ending = attempt.reply.ending
     match ending.kind:
         case EndingKind.ANSWERED:
@@ -52,7 +84,7 @@ def judge(  # noqa: PLR0911 - one return for each ending
             return exhaustion(attempt) or Verdict(
                 ExecutionStatus.FAILED, FailureReason.AGENT_ERROR, ending.detail
             )
-        case EndingKind.TIMED_OUT:
+        case EndingKind.TIMED_OUT | EndingKind.BUDGET_SPENT:
             return exhaustion(attempt) or Verdict(
                 ExecutionStatus.TIMEOUT, FailureReason.AGENT_TIMEOUT, ending.detail
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from runner.domain import (
     AnswerKey,
@@ -48,8 +48,10 @@ class TaskEntry(Entry):
     difficulty: Difficulty = Difficulty.BASIC
     prompt: str
     tools: tuple[str, ...] = ()
+    tool_setups: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     limits: LimitOverrides = LimitOverrides()
     token_budget: int | None = Field(default=None, gt=0)
+    cost_budget_usd: float | None = Field(default=None, gt=0)
     version: str = "1"
     criteria: tuple[Criterion, ...] = Field(min_length=1)
 
@@ -65,5 +67,7 @@ class TaskEntry(Entry):
             answer_key=AnswerKey(criteria=self.criteria),
             limits=self.limits,
             token_budget=self.token_budget,
+            cost_budget_usd=self.cost_budget_usd,
+            tool_setups=self.tool_setups,
             version=self.version,
         )

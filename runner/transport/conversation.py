@@ -20,7 +20,7 @@ from runner.domain import (
     Reply,
 )
 from runner.errors import EngineFailed, LimitNotApplied, ProtocolViolation
-from runner.ports import Session, ShimFiles
+from runner.ports import GatewayAccess, Session, ShimFiles
 from runner.transport.artifacts import collect
 from runner.transport.cgroup_files import CGROUP_FILES
 from runner.transport.frames import PROTOCOL, Kind
@@ -62,7 +62,11 @@ class ShimTransport:
 
     @asynccontextmanager
     async def open(
-        self, session: Session, image: Image, limits: Limits
+        self,
+        session: Session,
+        image: Image,
+        limits: Limits,
+        access: GatewayAccess | None = None,  # noqa: ARG002 - the relay is being built
     ) -> AsyncIterator[ShimConversation]:
         """See ports.Transport."""
         link = Link(session.channel)

@@ -11,6 +11,7 @@ import httpcore
 from runner.domain import AgentEndpoint, Attempt, Ending, EndingKind, Limits, Prompt
 from runner.domain.text import one_line
 from runner.errors import InfrastructureError, InvalidSubmission
+from runner.ports import GatewayAccess
 from runner.transport.addresses import Address, loopback_alone, public_or_listed
 from runner.transport.connections import (
     Forbidden,
@@ -56,6 +57,7 @@ class RemoteAgent:
         config: Mapping[str, object],
         limits: Limits,
         artifacts: Path,  # noqa: ARG002 - the port's; a remote agent leaves no files with us
+        access: GatewayAccess | None = None,  # noqa: ARG002 - and has models and tools of its own
     ) -> Attempt:
         """See ports.Agent."""
         stages = Stages()

@@ -79,7 +79,7 @@ class Recording:
 
     @asynccontextmanager
     async def open(
-        self, session: Session, image: Image, limits: Limits
+        self, session: Session, image: Image, limits: Limits, access: object = None
     ) -> AsyncIterator[Conversation]:
         yield self
 

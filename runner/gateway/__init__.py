@@ -1,0 +1,1 @@
+"""All that a network-less agent can reach: models and tools, metered, limited and recorded."""
