@@ -401,9 +401,10 @@ class Evidence(Protocol):
         ...
 
     def staging(self) -> Path:
-        """A new empty directory beside the run, for the artifacts of an attempt in progress.
+        """A new empty directory for the artifacts of an attempt in progress, in another new one.
 
-        What lies beside it under the name `EXCHANGES` is kept with the attempt.
+        What lies beside it under the name `EXCHANGES` is kept with the attempt. The outer one is
+        removed by the caller, kept or not.
         """
         ...
 

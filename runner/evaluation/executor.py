@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -15,6 +15,7 @@ from typing import TypeVar
 import tenacity
 
 from runner.domain import (
+    EXCHANGES,
     Attempt,
     BenchmarkCategory,
     BenchmarkExecution,
@@ -23,8 +24,10 @@ from runner.domain import (
     EventKind,
     ExecutionStatus,
     FailureReason,
+    GatewayUse,
     Limits,
     Reply,
+    ResourceUsage,
     RunEvent,
     RunPlan,
     Score,
@@ -39,12 +42,24 @@ from runner.errors import (
     InsufficientResources,
     LeaseLost,
     Postponed,
+    SpendingLimitReached,
     StorageFailed,
     StoreUnavailable,
 )
+from runner.evaluation.claims import mismatches
 from runner.evaluation.stop import Stop, StopSignal
-from runner.evaluation.verdict import OutputPolicy, Verdict, judge, usage
-from runner.ports import AdmissionControl, Agent, Evidence, Gate, Notify, Scorer
+from runner.evaluation.usage import NOTHING_USED, CountTokens, calls_usage, usage
+from runner.evaluation.verdict import OutputPolicy, Verdict, judge
+from runner.ports import (
+    AdmissionControl,
+    Agent,
+    Evidence,
+    Gate,
+    Gateway,
+    GatewayAccess,
+    Notify,
+    Scorer,
+)
 
 T = TypeVar("T")
 
@@ -102,6 +117,10 @@ class Executor:
     output_policy: OutputPolicy = "truncate"
     judged: frozenset[tuple[str, int]] = frozenset()
     """Task and repeat of what has a verdict from earlier: it is not run again."""
+    gateway: Gateway | None = None
+    """None: the agent is elsewhere, or is to reach nothing."""
+    count_tokens: CountTokens | None = None
+    """Of agents that call no model; None: such tokens are not counted."""
 
     async def execute_benchmark(self) -> BenchmarkExecution:
         """All tasks of the plan, and the run's own record of them. Raises as `execute_tasks`."""
@@ -177,26 +196,46 @@ class Executor:
             try:
                 tried = await self._try_in(staging, context)
             finally:
-                await _to_its_end(shutil.rmtree, staging, True)
+                await _to_its_end(shutil.rmtree, staging.parent, True)
         if not tried.execution.has_verdict and of_ours <= self.retry.retries:
             self._tell_retried(context, tried)
         return tried
 
     async def _try_in(self, staging: Path, context: _Context) -> Tried:
+        opened = _Opened()
         try:
-            made = await self.agent.attempt(
-                context.task.prompt, self._config(context), context.limits, staging
-            )
-            verdict = judge(made, self.output_policy)
+            made = await self._ask(staging, context, opened)
+            verdict = judge(made, self.output_policy, opened.use)
         except NOT_OF_ONE_ATTEMPT:
             raise
         except InfrastructureError as error:
-            execution = context.spoilt(error)
+            execution = context.spoilt(error, opened.use)
             await self._keep(execution, None, staging)
+            if isinstance(error, SpendingLimitReached):
+                raise
             return Tried(execution=execution, failure=error)
-        execution = context.execution(made, verdict, self._score(made, verdict, context.task))
+        score = self._score(made, verdict, context.task)
+        used = usage(made, opened.use, self.count_tokens, context.task.prompt.text)
+        execution = context.execution(made, verdict, score, used, opened.use)
         await self._keep(execution, made.reply, staging)
         return Tried(execution=execution)
+
+    async def _ask(self, staging: Path, context: _Context, opened: _Opened) -> Attempt:
+        """One attempt; what it did through the gateway is in `opened`, also when this raises."""
+        prompt, limits = context.task.prompt, context.limits
+        async with AsyncExitStack() as stack:
+            if self.gateway:
+                exchanges = staging.with_name(EXCHANGES)
+                opening = self.gateway.open(context.task, context.repeat, limits, exchanges)
+                opened.access = await stack.enter_async_context(opening)
+            config = self._config(context)
+            made = await self.agent.attempt(prompt, config, limits, staging, opened.access)
+        if opened.use.spent_out:
+            raise SpendingLimitReached(
+                "the budget of the run is spent",
+                remedy="raise run.max_tokens or run.max_cost_usd",
+            )
+        return made
 
     async def _pass_on(self, tried: Tried) -> None:
         """What the gate learns of: whether the party that it guards did its part."""
@@ -236,15 +275,23 @@ class Executor:
         parallelism: int,
         finished: list[TaskExecution],
     ) -> None:
-        """Appends each execution to `finished` as it ends; the first error ends the others."""
+        """Appends each execution to `finished` as it ends; the first error ends the others.
+
+        Where the run's budget is spent the others go on: what they still ask for is refused too.
+        """
         waiting = iter(work)
+        spent: list[SpendingLimitReached] = []
 
         async def worker() -> None:
             for task, repeat in waiting:
-                if self.stop.level is not Stop.NO:
+                if spent or self.stop.level is not Stop.NO:
                     return
-                with suppress(_Drained):
+                try:
                     finished.append(await self.execute_task(task, repeat))
+                except _Drained:
+                    return
+                except SpendingLimitReached as error:
+                    spent.append(error)
 
         workers = [asyncio.create_task(worker()) for _ in range(min(parallelism, len(work)))]
         for task in workers:
@@ -258,6 +305,8 @@ class Executor:
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+        for error in spent:
+            raise error
 
     def _in_order(self, executions: Sequence[TaskExecution]) -> list[TaskExecution]:
         """The plan's order, whichever of those that ran at once ended first."""
@@ -289,6 +338,7 @@ class Executor:
             retried_attempts=sum(execution.attempt - 1 for execution in executions),
             environment=plan.environment,
             runner_version=plan.runner_version,
+            replay_of=plan.replay_of,
         )
 
     # -- telling --------------------------------------------------------------------------------
@@ -343,6 +393,18 @@ class Executor:
         )
 
 
+@dataclass
+class _Opened:
+    """The gateway of one attempt, once it is there."""
+
+    access: GatewayAccess | None = None
+
+    @property
+    def use(self) -> GatewayUse:
+        """What was done through it until now."""
+        return self.access.use() if self.access else NOTHING_USED
+
+
 class _Drained(Exception):
     """A stop was asked for while a task waited for room on the host: it is not begun."""
 
@@ -358,14 +420,22 @@ class _Context:
     limits: Limits
     started_at: datetime
 
-    def execution(self, made: Attempt, verdict: Verdict, score: Score | None) -> TaskExecution:
+    def execution(
+        self,
+        made: Attempt,
+        verdict: Verdict,
+        score: Score | None,
+        used: ResourceUsage,
+        use: GatewayUse,
+    ) -> TaskExecution:
         """The attempt, judged."""
         reply = made.reply
         return self._begun(verdict).model_copy(
-            update={
+            update=_calls(use)
+            | {
                 "output": reply.output,
                 "output_truncated": reply.output_truncated,
-                "resource_usage": usage(made),
+                "resource_usage": used,
                 "score": score,
                 "exit_code": reply.ending.exit_code,
                 "signal": reply.ending.signal,
@@ -374,14 +444,17 @@ class _Context:
                 "artifacts": made.artifacts,
                 "agent_confirmed_dead": made.agent_confirmed_dead,
                 "claims": reply.claims,
+                "claim_mismatches": mismatches(reply.claims, used),
                 "stages": made.stages,
             }
         )
 
-    def spoilt(self, error: InfrastructureError) -> TaskExecution:
-        """An attempt that our own side failed."""
+    def spoilt(self, error: InfrastructureError, use: GatewayUse) -> TaskExecution:
+        """An attempt that our own side failed; what it spent was spent all the same."""
         status, reason = ExecutionStatus.FAILED, FailureReason.INTERNAL_ERROR
-        return self._begun(Verdict(status, reason, str(error)))
+        begun = self._begun(Verdict(status, reason, str(error)))
+        used = begun.resource_usage.model_copy(update=calls_usage(use))
+        return begun.model_copy(update=_calls(use) | {"resource_usage": used})
 
     def _begun(self, verdict: Verdict) -> TaskExecution:
         return TaskExecution(
@@ -401,8 +474,17 @@ class _Context:
             limits=self.limits,
             limit_overrides=self.task.limits.given(),
             token_budget=self.task.token_budget,
+            cost_budget_usd=self.task.cost_budget_usd,
             trace_id=trace_id_of(self.plan.run_id, self.task.task_id, self.repeat, self.number),
         )
+
+
+def _calls(use: GatewayUse) -> dict[str, object]:
+    return {
+        "model_calls": use.model_calls,
+        "tool_calls": use.tool_calls,
+        "divergence": use.divergence,
+    }
 
 
 async def _to_its_end(function: Callable[..., T], *arguments: object) -> T:

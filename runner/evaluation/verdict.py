@@ -15,16 +15,15 @@ from runner.domain import (
     ExecutionStatus,
     FailureReason,
     GatewayUse,
-    ResourceUsage,
 )
 from runner.domain.text import one_line
 from runner.errors import InfrastructureError
+from runner.evaluation.usage import NOTHING_USED
 
 OutputPolicy = Literal["truncate", "fail"]
 
 NEAR_THE_LIMIT = 0.98
 """A peak this close to the limit explains a death that nothing else does."""
-NOTHING_USED = GatewayUse()
 KILLED_EXIT_CODE = 128 + signal.SIGKILL
 
 
@@ -157,28 +156,3 @@ def _exceeded(reason: FailureReason, detail: str) -> Verdict:
 
 def _mib(count: int) -> str:
     return f"{count / MIB:.0f} MiB"
-
-
-def usage(attempt: Attempt) -> ResourceUsage:
-    """What the attempt used, of what was measured."""
-    reply, measured = attempt.reply, attempt.measurement
-    written = reply.stdout_bytes + reply.stderr_bytes
-    seen = ResourceUsage(
-        execution_time_seconds=reply.wall_seconds,
-        provider_wait_seconds=reply.provider_wait_seconds,
-        output_bytes=max(reply.output_bytes, written),
-    )
-    if measured is None:
-        return seen
-    return seen.model_copy(
-        update={
-            "cpu_user_seconds": measured.cpu_user_seconds,
-            "cpu_system_seconds": measured.cpu_system_seconds,
-            "cpu_throttled_seconds": measured.cpu_throttled_seconds,
-            "memory_peak_mb": measured.memory_peak_bytes / MIB,
-            "memory_peak_source": measured.memory_peak_source,
-            "oom_kills": measured.oom_kills,
-            "pids_peak": measured.pids_peak,
-            "network_bytes": measured.network_bytes,
-        }
-    )

@@ -15,7 +15,8 @@ from runner.domain import Attempt, FailureReason, Image
 from runner.domain.submission import AgentEndpoint, BenchmarkSubmission
 from runner.errors import BuildFailed
 from runner.evaluation.preflight import greet
-from runner.evaluation.verdict import Verdict, judge, usage
+from runner.evaluation.usage import usage
+from runner.evaluation.verdict import Verdict, judge
 from runner.images.builder import SubmissionImages
 from runner.images.limits import BuildLimits
 from tests.adversarial.conftest import Lab

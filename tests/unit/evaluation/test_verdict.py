@@ -22,7 +22,8 @@ from runner.domain import (
     Reply,
 )
 from runner.errors import InfrastructureError
-from runner.evaluation.verdict import Verdict, judge, usage
+from runner.evaluation.usage import usage
+from runner.evaluation.verdict import Verdict, judge
 
 COMPLETED, FAILED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED
 TIMEOUT, EXCEEDED = ExecutionStatus.TIMEOUT, ExecutionStatus.RESOURCE_EXCEEDED
