@@ -21,14 +21,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 from runner.domain import (
     Artifact,
     BenchmarkExecution,
+    BenchmarkTask,
     ContainerEnd,
     Ending,
     EndingKind,
+    GatewayUse,
     Image,
     Limits,
     Measurement,
@@ -41,14 +44,16 @@ from runner.domain import (
     TaskExecution,
 )
 from runner.errors import InfrastructureError
-from runner.ports import GatewayAccess, Session, ShimFiles, StageTimer
+from runner.ports import Connection, GatewayAccess, Session, ShimFiles, StageTimer
 from runner.transport.artifacts import safe_path
 from runner.transport.replies import ANSWER, STDERR, STDOUT, Answer, Heard, make_reply
 
 __all__ = [
     "FAKE_IMAGE",
+    "FakeAccess",
     "FakeAgent",
     "FakeConversation",
+    "FakeGateway",
     "FakeSandbox",
     "FakeSession",
     "FakeTransport",
@@ -347,6 +352,57 @@ def _some_figures() -> Measurement:
         read_from="host_cgroup",
         cgroup_version=2,
     )
+
+
+class FakeGateway:
+    """Implements ports.Gateway: nothing can be reached, and each attempt has done what `use` says
+    of its task id.
+    """
+
+    def __init__(self, use: Callable[[str], GatewayUse]) -> None:
+        self._use = use
+        self.opened: list[tuple[str, int]] = []
+        """Task and repeat, in order."""
+        self.live = 0
+
+    @asynccontextmanager
+    async def open(
+        self,
+        task: BenchmarkTask,
+        repeat: int,
+        limits: Limits,  # noqa: ARG002 - it limits nothing
+        exchanges: Path,  # noqa: ARG002 - nothing is exchanged
+    ) -> AsyncIterator[FakeAccess]:
+        """See ports.Gateway."""
+        self.opened.append((task.task_id, repeat))
+        self.live += 1
+        try:
+            yield FakeAccess(self._use(task.task_id))
+        finally:
+            self.live -= 1
+
+
+class FakeAccess:
+    """Implements ports.GatewayAccess: every connection is closed at once."""
+
+    environment: Mapping[str, str] = MappingProxyType({"AGENTTRACE_GATEWAY_URL": "{url}"})
+    max_connections = 1
+    excused_seconds = 0.0
+
+    def __init__(self, use: GatewayUse) -> None:
+        self._use = use
+
+    async def serve(self, connection: Connection) -> None:
+        """See ports.GatewayAccess."""
+        await connection.close()
+
+    async def over(self) -> None:
+        """See ports.GatewayAccess; no budget is ever met here."""
+        await asyncio.Event().wait()
+
+    def use(self) -> GatewayUse:
+        """See ports.GatewayAccess."""
+        return self._use
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,13 +121,18 @@ async def plan_again(
         environment=lock.environment,
         runner_version=lock.runner_version,
         started_at=datetime.fromisoformat(lock.started_at),
+        replay_of=lock.replay_of,
         queued=lock.queued,
     )
 
 
 def _locked_task(suite: Suite, locked: LockedTask) -> BenchmarkTask:
     task = next(task for task in suite.tasks if task.task_id == locked.task_id)
-    given = {"limits": locked.limits, "token_budget": locked.token_budget}
+    given = {
+        "limits": locked.limits,
+        "token_budget": locked.token_budget,
+        "cost_budget_usd": locked.cost_budget_usd,
+    }
     return task.model_copy(update=given)
 
 
@@ -209,8 +214,11 @@ def _matches(task: BenchmarkTask, patterns: Sequence[str]) -> bool:
 
 def _overridden(task: BenchmarkTask, request: RunRequest) -> BenchmarkTask:
     given = LimitOverrides.model_validate(task.limits.given() | request.overrides.given())
-    budget = request.token_budget or task.token_budget
-    return task.model_copy(update={"limits": given, "token_budget": budget})
+    budgets = {
+        "token_budget": request.token_budget or task.token_budget,
+        "cost_budget_usd": request.cost_budget_usd or task.cost_budget_usd,
+    }
+    return task.model_copy(update={"limits": given} | budgets)
 
 
 def _environment(host: Host | None, seed: int) -> dict[str, Any]:

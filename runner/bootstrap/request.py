@@ -29,6 +29,7 @@ class RunRequest:
     seed: int | None = None
     overrides: LimitOverrides = field(default_factory=LimitOverrides)
     token_budget: int | None = None
+    cost_budget_usd: float | None = None
     output: Path | None = None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.cli.failure import BELOW_THRESHOLD, INFRASTRUCTURE, inert
+from runner.cli.gateway import gateway_flags, model_options
 from runner.cli.invocation import (
     json_option,
     load,
@@ -48,6 +49,7 @@ Examples:
   agenttrace run --image repo/agent:1 --interface http --port 8000 --memory 2GiB
   agenttrace run my_agent/ -t 'plan-*' -k 3 --fail-under 60
   agenttrace run my_agent/ --json -q > result.json
+  agenttrace run my_agent/ --model openai/gpt-4o-mini --max-cost 2
 
 \b
 Exit codes: 0 done (whatever the score), 1 below --fail-under, 2 usage or
@@ -96,6 +98,13 @@ invalid submission, 3 infrastructure, 4 budget or quota, 130 interrupted.
 @click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="The same for cores.")
 @click.option("--pids", type=click.IntRange(min=2), help="The same for processes and threads.")
 @click.option("--token-budget", type=click.IntRange(min=1), help="The same for model tokens.")
+@click.option(
+    "--cost-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="The same for the cost of model calls.",
+)
+@model_options
 @click.option("--dry-run", is_flag=True, help="Build the image, say what would run, run nothing.")
 @click.option(
     "--fail-under",
@@ -166,7 +175,7 @@ def _flags(options: dict[str, Any]) -> dict[str, object]:
         "run.parallelism": options["concurrency"],
         "run.repeats": options["repeats"],
         "storage.runs_dir": options["output"],
-    }
+    } | gateway_flags(options)
 
 
 def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
@@ -196,6 +205,7 @@ def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
             pids=options["pids"],
         ),
         token_budget=options["token_budget"],
+        cost_budget_usd=options["cost_budget"],
         output=options["output"],
     )
 

@@ -25,7 +25,8 @@ from runner.domain import (
 from runner.evaluation import Admission, Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.admission import HostCapacity
 from runner.evaluation.unguarded import AlwaysOpen
-from runner.ports import Evidence, Gate, Sandbox
+from runner.evaluation.usage import CountTokens
+from runner.ports import Evidence, Gate, Gateway, Sandbox
 from runner.testing import FAKE_IMAGE, FakeAgent, FakeSandbox, FakeTransport
 
 GIB = 1024**3
@@ -85,6 +86,8 @@ def executor(
     given: RunPlan | None = None,
     cpus: float = 64,
     gate: Gate | None = None,
+    gateway: Gateway | None = None,
+    count_tokens: CountTokens | None = None,
 ) -> Executor:
     capacity = HostCapacity(
         cpus=cpus,
@@ -105,6 +108,8 @@ def executor(
         notify=notify,
         stop=stop or StopSignal(),
         judged=evidence.judged(),
+        gateway=gateway,
+        count_tokens=count_tokens,
     )
 
 
