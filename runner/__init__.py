@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     )
     from runner.errors import RunnerError
     from runner.intake import image_submission, load_submission
-    from runner.records import DeterministicTaskOrdering, EnvironmentSnapshot
+    from runner.records import (
+        DeterministicTaskOrdering,
+        EnvironmentSnapshot,
+        ExecutionRecorder,
+        ReproducibilityVerifier,
+        Tolerance,
+        Tolerances,
+    )
     from runner.suites import load_suite
 
 _HOMES = {
@@ -42,8 +49,10 @@ _HOMES = {
     "DeterministicTaskOrdering": "runner.records",
     "EnvironmentSnapshot": "runner.records",
     "ExecutionProgress": "runner.domain",
+    "ExecutionRecorder": "runner.records",
     "ExecutionStatus": "runner.domain",
     "FailureReason": "runner.domain",
+    "ReproducibilityVerifier": "runner.records",
     "ResourceUsage": "runner.domain",
     "JobOptions": "runner.domain",
     "RunnerError": "runner.errors",
@@ -51,6 +60,8 @@ _HOMES = {
     "SubmissionHandler": "runner.bootstrap",
     "TaskExecution": "runner.domain",
     "TaskExecutor": "runner.bootstrap",
+    "Tolerance": "runner.records",
+    "Tolerances": "runner.records",
     "ValidationResult": "runner.domain",
     "image_submission": "runner.intake",
     "load_submission": "runner.intake",
@@ -68,15 +79,19 @@ __all__ = [
     "DeterministicTaskOrdering",
     "EnvironmentSnapshot",
     "ExecutionProgress",
+    "ExecutionRecorder",
     "ExecutionStatus",
     "FailureReason",
     "JobOptions",
+    "ReproducibilityVerifier",
     "ResourceUsage",
     "RunnerError",
     "Schedule",
     "SubmissionHandler",
     "TaskExecution",
     "TaskExecutor",
+    "Tolerance",
+    "Tolerances",
     "ValidationResult",
     "image_submission",
     "load_submission",

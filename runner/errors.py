@@ -122,6 +122,10 @@ class StorageFailed(InfrastructureError):
     """Evidence could not be written: disk full, no permission."""
 
 
+class PushFailed(InfrastructureError):
+    """A receiver of traces could not be reached, or refused them."""
+
+
 class StoreUnavailable(InfrastructureError):
     """The database does not answer, or is locked, for longer than we wait."""
 

@@ -423,12 +423,29 @@ class Evidence(Protocol):
         """The last attempt of each task and repeat that has been kept, in no order."""
         ...
 
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        ...
+
     def event(self, event: RunEvent) -> None:
         """Appends to the event log; never raises, never waits."""
         ...
 
     def finish(self, execution: BenchmarkExecution) -> None:
         """Writes the run's own execution.json; raises StorageFailed."""
+        ...
+
+
+class Reuse(Protocol):
+    """Results of earlier runs, where nothing that matters differs. Blocks; never raises."""
+
+    def find(self, task: BenchmarkTask, limits: Limits, repeat: int) -> TaskExecution | None:
+        """An earlier attempt that stands for this one, as its evidence has it."""
+        ...
+
+    def remember(self, task: BenchmarkTask, execution: TaskExecution, path: Path) -> None:
+        """Notes an attempt, kept at `path`, for later runs, if it can stand for another."""
         ...
 
 

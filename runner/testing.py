@@ -444,6 +444,11 @@ class MemoryEvidence:
             raise RuntimeError("use MemoryEvidence in a with statement")
         return self._root
 
+    @property
+    def path(self) -> Path:
+        """See ports.Evidence."""
+        return self.root
+
     def begin(self, plan: RunPlan) -> Path:
         """See ports.Evidence."""
         self.plan = plan

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runner.bootstrap.commands import doctor, prepare_run, set_up
+    from runner.bootstrap.costs import cost_report, estimate_cost
     from runner.bootstrap.maintenance import cleanup
     from runner.bootstrap.orchestration import BenchmarkOrchestrator, drain, work
     from runner.bootstrap.planning import catalog
+    from runner.bootstrap.replaying import replay, side_by_side
     from runner.bootstrap.request import CleanupReport, RunRequest, SetUpReport
     from runner.bootstrap.running import resume, run
     from runner.bootstrap.submission_handler import SubmissionHandler
@@ -32,12 +34,16 @@ _HOMES = {
     "TaskExecutor": "runner.bootstrap.task_executor",
     "catalog": "runner.bootstrap.planning",
     "cleanup": "runner.bootstrap.maintenance",
+    "cost_report": "runner.bootstrap.costs",
     "doctor": "runner.bootstrap.commands",
     "drain": "runner.bootstrap.orchestration",
+    "estimate_cost": "runner.bootstrap.costs",
     "prepare_run": "runner.bootstrap.commands",
+    "replay": "runner.bootstrap.replaying",
     "resume": "runner.bootstrap.running",
     "run": "runner.bootstrap.running",
     "set_up": "runner.bootstrap.commands",
+    "side_by_side": "runner.bootstrap.replaying",
     "submit": "runner.bootstrap.submitting",
     "work": "runner.bootstrap.orchestration",
 }
@@ -54,12 +60,16 @@ __all__ = [
     "TaskExecutor",
     "catalog",
     "cleanup",
+    "cost_report",
     "doctor",
     "drain",
+    "estimate_cost",
     "prepare_run",
+    "replay",
     "resume",
     "run",
     "set_up",
+    "side_by_side",
     "submit",
     "work",
 ]

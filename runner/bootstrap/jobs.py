@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from runner.bootstrap.gateway import opened_gateway
 from runner.bootstrap.host import Host, journals_of, open_host
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again
@@ -37,6 +38,7 @@ from runner.errors import (
     NotSetUp,
     Postponed,
     RunnerError,
+    SpendingLimitReached,
     StorageFailed,
     StoreUnavailable,
 )
@@ -156,11 +158,13 @@ class Jobs:
             await asyncio.to_thread(job.evidence.finish, execution)
         except (LeaseLost, StoreUnavailable):
             raise  # it is another worker's, or nobody can say whose
+        except SpendingLimitReached as error:  # waiting would not make it more
+            self._tell_failed(job, error)
+            raise
         except InfrastructureError as error:
             raise self._postponed(job, error) from error
         except RunnerError as error:
-            why = one_line(error.message)
-            self._tell(job, EventKind.RUN_FINISHED, status=ExecutionStatus.FAILED, reason=why)
+            self._tell_failed(job, error)
             raise
         status, score = execution.status, execution.overall_score
         self._tell(job, EventKind.RUN_FINISHED, status=status, score=score)
@@ -174,17 +178,20 @@ class Jobs:
             await job.gate.failed(str(error))
             raise
         await asyncio.to_thread(job.evidence.heal)
-        executor = executor_of(
-            self._settings,
-            host,
-            plan,
-            evidence=job.evidence,
-            gate=job.gate,
-            observers=self._observers,
-            stop=job.stop,
-        )
-        with image_held(host, plan):
-            return await executor.execute_tasks()
+        opening = opened_gateway(self._settings, plan, job.directory.path, self._breakers)
+        async with opening as gateway:
+            executor = executor_of(
+                self._settings,
+                host,
+                plan,
+                evidence=job.evidence,
+                gate=job.gate,
+                gateway=gateway,
+                observers=self._observers,
+                stop=job.stop,
+            )
+            with image_held(host, plan):
+                return await executor.execute_tasks()
 
     async def _host_for(self, job: _Job) -> Host | None:
         """Freed of what the job's last worker left, if that one was lost."""
@@ -224,6 +231,10 @@ class Jobs:
         reason, until = one_line(postponed.message), postponed.until
         self._tell(job, EventKind.RUN_POSTPONED, reason=reason, until=until.isoformat())
         return postponed
+
+    def _tell_failed(self, job: _Job, error: RunnerError) -> None:
+        why = one_line(error.message)
+        self._tell(job, EventKind.RUN_FINISHED, status=ExecutionStatus.FAILED, reason=why)
 
     def _tell(self, job: _Job, kind: EventKind, **data: object) -> None:
         event = RunEvent(kind=kind, at=datetime.now(UTC), run_id=job.run_id, data=data)

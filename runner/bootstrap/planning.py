@@ -22,7 +22,7 @@ from runner.domain import (
     RunPlan,
     Suite,
 )
-from runner.errors import UsageError
+from runner.errors import InvalidSuite, UsageError
 from runner.evaluation.preflight import greet
 from runner.intake import image_submission, load_submission
 from runner.ports import Say, SuiteCatalog
@@ -60,6 +60,7 @@ async def make_plan(
     chosen = list(tasks) or _chosen(suite, submission, request)
     seed = _seed(request, submission)
     ordered = tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit]
+    check_tools_of(ordered)
     image = await _image_for(host, submission, ordered, say)
     now = datetime.now(UTC)
     return RunPlan(
@@ -136,6 +137,22 @@ def _locked_task(suite: Suite, locked: LockedTask) -> BenchmarkTask:
     return task.model_copy(update=given)
 
 
+def check_tools_of(tasks: Sequence[BenchmarkTask]) -> None:
+    """Raises InvalidSuite where a task names a tool, or sets one up, that cannot be."""
+    with_tools = [task for task in tasks if task.prompt.tools or task.tool_setups]
+    if not with_tools:
+        return
+    from runner.gateway.tools import check_tools  # noqa: PLC0415 - most suites have none
+
+    for task in with_tools:
+        try:
+            check_tools(task.prompt.tools, task.tool_setups)
+        except InvalidSuite as error:
+            raise InvalidSuite(
+                f"task {task.task_id}: {error.message}", remedy=error.remedy
+            ) from None
+
+
 def _same_image(image: Image, lock: RunLock) -> bool:
     """The same bytes, or made of the same content."""
     same_content = bool(image.content_digest) and image.content_digest == lock.content_digest
@@ -206,6 +223,15 @@ def _chosen(
             remedy=f"see `agenttrace suite show {suite.name}`",
         )
     return chosen
+
+
+def chosen_tasks(
+    suite: Suite, submission: BenchmarkSubmission, request: RunRequest
+) -> tuple[BenchmarkTask, ...]:
+    """Those that a run would be made of, in its order; raises UsageError if none is left."""
+    chosen = _chosen(suite, submission, request)
+    ordered = DeterministicTaskOrdering.order_tasks(chosen, _seed(request, submission))
+    return tuple(ordered)[: request.limit]
 
 
 def _matches(task: BenchmarkTask, patterns: Sequence[str]) -> bool:

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from runner.bootstrap.gateway import Recordings, opened_gateway, token_count
 from runner.bootstrap.host import Host, host_for
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
 from runner.bootstrap.policies import breaker_policy
 from runner.bootstrap.remote import remote_policy_of
 from runner.bootstrap.request import RunRequest
+from runner.bootstrap.reusing import reuse_for
 from runner.config import Settings
 from runner.domain import (
     BenchmarkExecution,
@@ -31,7 +33,7 @@ from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.stop import Stop
 from runner.evaluation.unguarded import AlwaysOpen, NoAdmission
 from runner.orchestrator.breakers import BreakerGate, MemoryBreakerStore, SharedBreakers
-from runner.ports import Agent, Evidence, Gate, Notify, Say
+from runner.ports import Agent, Breakers, Evidence, Gate, Gateway, Notify, Say
 from runner.records import RunDirectory, find_run
 from runner.records.archive import load_result, load_run_submission
 from runner.records.run_directory import RunLock
@@ -81,7 +83,7 @@ async def _run(
     async with host_for(settings, submission) as host:
         plan = await interruptible(make_plan(settings, host, request, submission, say))
         with recorded(settings, plan) as evidence:
-            return await _executed(settings, host, plan, evidence, observers)
+            return await executed(settings, host, plan, evidence, observers)
 
 
 async def _resume(
@@ -97,7 +99,7 @@ async def _resume(
         submission = load_run_submission(path)
         async with host_for(settings, submission) as host:
             plan = await interruptible(plan_again(settings, host, lock, submission, say))
-            return await _executed(settings, host, plan, evidence, observers)
+            return await executed(settings, host, plan, evidence, observers)
 
 
 def _over(lock: RunLock, execution: BenchmarkExecution | None) -> BenchmarkExecution | None:
@@ -113,22 +115,35 @@ def _over(lock: RunLock, execution: BenchmarkExecution | None) -> BenchmarkExecu
     return None
 
 
-async def _executed(
+async def executed(
     settings: Settings,
     host: Host | None,
     plan: RunPlan,
     evidence: RunDirectory,
     observers: Sequence[Notify],
+    *,
+    recordings: Recordings | None = None,
 ) -> tuple[BenchmarkExecution, Path]:
-    """Raises Interrupted with what had finished, where it was stopped."""
+    """The run of `plan`, with `recordings` in place of models and tools where it is a replay.
+
+    Raises Interrupted with what had finished, where it was stopped.
+    """
     stop = StopSignal()
-    gate = local_gate(settings, plan.submission)
-    executor = executor_of(
-        settings, host, plan, evidence=evidence, gate=gate, observers=observers, stop=stop
-    )
     told = (evidence.event, *observers)
-    with image_held(host, plan), signals(lambda: _on_signal(stop, plan, told)):
-        execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
+    breakers = local_breakers(settings)
+    async with opened_gateway(settings, plan, evidence.path, breakers, recordings) as gateway:
+        executor = executor_of(
+            settings,
+            host,
+            plan,
+            evidence=evidence,
+            gate=local_gate(settings, plan.submission),
+            gateway=gateway,
+            observers=observers,
+            stop=stop,
+        )
+        with image_held(host, plan), signals(lambda: _on_signal(stop, plan, told)):
+            execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
     if execution.status is ExecutionStatus.CANCELLED:
         raise Interrupted(
             f"interrupted after {len(execution.task_executions)} of"
@@ -200,8 +215,12 @@ def local_gate(settings: Settings, submission: BenchmarkSubmission) -> Gate:
     endpoint = submission.agent_endpoint
     if not endpoint.remote:
         return AlwaysOpen()
-    breakers = SharedBreakers(MemoryBreakerStore(), breaker_policy(settings))
-    return BreakerGate(breakers, breaker_name(endpoint))
+    return BreakerGate(local_breakers(settings), breaker_name(endpoint))
+
+
+def local_breakers(settings: Settings) -> Breakers:
+    """Those of one run alone."""
+    return SharedBreakers(MemoryBreakerStore(), breaker_policy(settings))
 
 
 def executor_of(
@@ -211,6 +230,7 @@ def executor_of(
     *,
     evidence: Evidence,
     gate: Gate,
+    gateway: Gateway | None,
     observers: Sequence[Notify],
     stop: StopSignal,
 ) -> Executor:
@@ -234,6 +254,9 @@ def executor_of(
         stop=stop,
         output_policy=settings.sandbox.output_policy,
         judged=evidence.judged(),
+        gateway=gateway,
+        reuse=reuse_for(settings, plan),
+        count_tokens=token_count(),
     )
 
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from runner.bootstrap.gateway import opened_gateway
 from runner.bootstrap.host import host_for
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan
 from runner.bootstrap.request import RunRequest
-from runner.bootstrap.running import executor_of, local_gate, recorded
+from runner.bootstrap.running import executor_of, local_breakers, local_gate, recorded
 from runner.config import Loaded, Settings, load_settings
 from runner.domain import (
     BenchmarkCategory,
@@ -94,16 +95,18 @@ class TaskExecutor:
             plan = await make_plan(settings, host, request, submission, self._say, tasks=tasks)
             with image_held(host, plan), recorded(settings, plan) as evidence:
                 self.last_run = evidence.path
-                gate = local_gate(settings, submission)
-                yield executor_of(
-                    settings,
-                    host,
-                    plan,
-                    evidence=evidence,
-                    gate=gate,
-                    observers=self.observers,
-                    stop=StopSignal(),
-                )
+                breakers = local_breakers(settings)
+                async with opened_gateway(settings, plan, evidence.path, breakers) as gateway:
+                    yield executor_of(
+                        settings,
+                        host,
+                        plan,
+                        evidence=evidence,
+                        gate=local_gate(settings, submission),
+                        gateway=gateway,
+                        observers=self.observers,
+                        stop=StopSignal(),
+                    )
 
 
 def _default_settings() -> Loaded:

@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "queue": ("runner.cli.queue:queue", "Show what waits and runs; cancel, retry."),
     "worker": ("runner.cli.worker:worker", "Work off the queue of submissions."),
     "trace": ("runner.cli.trace:trace", "Show what happened in an attempt."),
+    "cost": ("runner.cli.cost:cost", "Forecast what a run will use, or report what was spent."),
+    "replay": ("runner.cli.replay:replay", "Run a run again against what it recorded."),
     "suite": ("runner.cli.suite:suite", "List suites, or show the tasks of one."),
     "cleanup": (
         "runner.cli.cleanup:cleanup",

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
+DIFFERENT = 1
+"""Exit code of `runs diff`, as that of diff itself."""
+
+
 def complete_runs(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem | str]:
@@ -59,7 +63,7 @@ def attempt_options(command: Command) -> Command:
 
 @click.group(short_help="List runs, or show one.")
 def runs() -> None:
-    """List the runs whose evidence is here, show one, or watch it go on."""
+    """List the runs whose evidence is here, show one, watch it go on, or compare two."""
 
 
 @runs.command(
@@ -142,6 +146,37 @@ def watch(*, run: str, output: Path | None, profile: str | None, as_json: bool) 
 
     settings = load(profile, {"storage.runs_dir": output}).settings
     watch_run(settings, run, as_json=as_json)
+
+
+@runs.command(
+    epilog="""\b
+Examples:
+  agenttrace runs diff 20260314-0926 20260315-1012
+  agenttrace runs diff 20260314-0926 20260315-1012 --json | jq '.tasks[] | select(.same | not)'
+"""
+)
+@click.argument("one", metavar="A", shell_complete=complete_runs)
+@click.argument("other", metavar="B", shell_complete=complete_runs)
+@output_option
+@settings_options
+@json_option
+def diff(*, one: str, other: str, output: Path | None, profile: str | None, as_json: bool) -> None:
+    """Show what differs between the runs A and B: environment, settings, limits, suite, image, and
+    for each task status, score, answer, tokens and the first call that differs.
+
+    Exits with 0 when all tasks have the same status, score and answer, else with 1.
+    """
+    from runner.records.compare import compare_runs
+
+    comparison = compare_runs(runs_directory(profile, output), one, other)
+    if as_json:
+        print_json(comparison.model_dump(mode="json"))
+    else:
+        from runner.reporting.comparison import render_comparison
+
+        render_comparison(comparison, stdout_console())
+    if not comparison.same:
+        raise click.exceptions.Exit(DIFFERENT)
 
 
 def _show_run(directory: Path, run: str, *, as_json: bool) -> None:

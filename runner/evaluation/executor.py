@@ -58,6 +58,7 @@ from runner.ports import (
     Gateway,
     GatewayAccess,
     Notify,
+    Reuse,
     Scorer,
 )
 
@@ -119,6 +120,8 @@ class Executor:
     """Task and repeat of what has a verdict from earlier: it is not run again."""
     gateway: Gateway | None = None
     """None: the agent is elsewhere, or is to reach nothing."""
+    reuse: Reuse | None = None
+    """None: every task is run."""
     count_tokens: CountTokens | None = None
     """Of agents that call no model; None: such tokens are not counted."""
 
@@ -160,6 +163,8 @@ class Executor:
         Raises EngineUnavailable and `NOT_OF_ONE_ATTEMPT`, which the next task would meet too; any
         other failure of ours ends as `internal_error`.
         """
+        if reused := await self._reused(task, repeat):
+            return reused
         tries = count(1)
 
         async def once() -> Tried:
@@ -170,6 +175,28 @@ class Executor:
             raise tried.failure
         self._tell_finished(tried.execution)
         return tried.execution
+
+    # -- a result that is known ------------------------------------------------------------------
+
+    async def _reused(self, task: BenchmarkTask, repeat: int) -> TaskExecution | None:
+        """An earlier run's result, kept as this run's own and marked as what it is."""
+        limits = task.limits.applied_to(self.plan.limits)
+        if self.reuse is None:
+            return None
+        found = await _to_its_end(self.reuse.find, task, limits, repeat)
+        if found is None:
+            return None
+        number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
+        self._tell(EventKind.TASK_STARTED, task, repeat, number)
+        context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
+        execution = context.reused(found)
+        staging = self.evidence.staging()
+        try:
+            await self._keep(execution, None, staging)
+        finally:
+            await _to_its_end(shutil.rmtree, staging.parent, True)
+        self._tell_finished(execution)
+        return execution
 
     # -- one attempt ----------------------------------------------------------------------------
 
@@ -217,7 +244,9 @@ class Executor:
         score = self._score(made, verdict, context.task)
         used = usage(made, opened.use, self.count_tokens, context.task.prompt.text)
         execution = context.execution(made, verdict, score, used, opened.use)
-        await self._keep(execution, made.reply, staging)
+        path = await self._keep(execution, made.reply, staging)
+        if self.reuse:
+            await _to_its_end(self.reuse.remember, context.task, execution, path)
         return Tried(execution=execution)
 
     async def _ask(self, staging: Path, context: _Context, opened: _Opened) -> Attempt:
@@ -244,9 +273,9 @@ class Executor:
         else:
             await self.gate.failed(tried.execution.failure_detail)
 
-    async def _keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> None:
+    async def _keep(self, execution: TaskExecution, reply: Reply | None, staging: Path) -> Path:
         """Whole even when it is cancelled: nobody clears `staging` away before it is done."""
-        await _to_its_end(self.evidence.keep, execution, reply, staging)
+        return await _to_its_end(self.evidence.keep, execution, reply, staging)
 
     def _score(self, made: Attempt, verdict: Verdict, task: BenchmarkTask) -> Score | None:
         if verdict.status is not ExecutionStatus.COMPLETED:
@@ -455,6 +484,18 @@ class _Context:
         begun = self._begun(Verdict(status, reason, str(error)))
         used = begun.resource_usage.model_copy(update=calls_usage(use))
         return begun.model_copy(update=_calls(use) | {"resource_usage": used})
+
+    def reused(self, found: TaskExecution) -> TaskExecution:
+        """An earlier run's attempt as this run's own; when it was really made is told by that run's
+        evidence.
+        """
+        ours = self._begun(Verdict(found.status, found.failure_reason, found.failure_detail))
+        identity = ours.model_dump(
+            include={"run_id", "submission_id", "repeat", "attempt", "started_at", "trace_id"}
+        )
+        return found.model_copy(
+            update=identity | {"finished_at": datetime.now(UTC), "reused_from": found.run_id}
+        )
 
     def _begun(self, verdict: Verdict) -> TaskExecution:
         return TaskExecution(

@@ -66,6 +66,10 @@ class ModelRequest:
     choices: int = 1
     deterministic: bool = False
     """Temperature 0 or a seed, so that the same request may be answered from the cache."""
+    tokens_besides: int = 0
+    """Assumed input beside `texts`: images, files, what a provider adds to definitions of tools."""
+    version: str = ""
+    """Of Anthropic's API, as the agent's client library named it; empty: it named none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,10 @@ class UpstreamReply:
 
 
 class UpstreamBroken(Exception):
-    """The upstream could not be reached, timed out or broke off, after the retries allowed."""
+    """The upstream could not be reached, timed out or broke off, after the retries allowed.
+
+    Its text is one inert line. Whether the call may have cost something: see `Progress.sent`.
+    """
 
 
 class Waits(Protocol):
@@ -93,6 +100,18 @@ class Waits(Protocol):
     @property
     def seconds_left(self) -> float:
         """How much longer the attempt's calls may wait, all together."""
+        ...
+
+
+class Progress(Waits, Protocol):
+    """What an upstream tells of one call while it is under way."""
+
+    def sent(self) -> None:
+        """From now on the provider may work on the request, and charge for it."""
+        ...
+
+    def not_charged(self) -> None:
+        """It refused the request, so that nothing is charged unless it is sent again."""
         ...
 
 
@@ -120,7 +139,7 @@ class Upstream(Protocol):
         ...
 
     def send(
-        self, request: ModelRequest, waits: Waits
+        self, request: ModelRequest, progress: Progress
     ) -> AbstractAsyncContextManager[UpstreamReply]:
         """Sends a routed request, again where the upstream is in trouble for now.
 
@@ -189,6 +208,8 @@ class Exchange(Noun):
     cached: bool = False
     refused: str = ""
     """Our code of the refusal; such an exchange is not replayed."""
+    complete: bool = True
+    """False: the answer broke off or never came, or the agent went away before its end."""
 
 
 @dataclass(frozen=True, kw_only=True)

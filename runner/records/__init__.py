@@ -14,14 +14,20 @@ from runner.records.archive import (
 )
 from runner.records.layout import new_run_id
 from runner.records.ordering import DeterministicTaskOrdering
+from runner.records.recorder import ExecutionRecorder
 from runner.records.run_directory import RunDirectory
 from runner.records.snapshot import EnvironmentSnapshot, runner_version
 from runner.records.spans import load_trace
+from runner.records.verifier import ReproducibilityVerifier, Tolerance, Tolerances
 
 __all__ = [
     "DeterministicTaskOrdering",
     "EnvironmentSnapshot",
+    "ExecutionRecorder",
+    "ReproducibilityVerifier",
     "RunDirectory",
+    "Tolerance",
+    "Tolerances",
     "find_attempt",
     "find_run",
     "list_runs",

@@ -114,6 +114,11 @@ def load_result(run: Path) -> BenchmarkExecution | None:
     return _read(run / layout.EXECUTION, BenchmarkExecution, [])
 
 
+def load_lock(run: Path) -> RunLock | None:
+    """What pins a run; None where it is missing or damaged."""
+    return _read(run / layout.LOCK, RunLock, [])
+
+
 def unindexed_results(root: Path, known: Set[str]) -> Iterator[tuple[Path, BenchmarkExecution]]:
     """Runs below `root` that are over and whose id is not `known`; damaged ones are left out."""
     for path in _run_paths(root):

@@ -81,11 +81,12 @@ def sync_tree(top: Path) -> None:
     """Makes all that is below a directory durable; links are not followed. Raises OSError."""
     for directory, _, names in os.walk(top):
         for name in names:
-            _sync_file(Path(directory, name))
+            sync_file(Path(directory, name))
         sync_directory(Path(directory))
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Makes a file durable; nothing for a link, or where there is none. Raises OSError."""
     if path.is_symlink() or not path.is_file():
         return
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

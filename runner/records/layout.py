@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runner.domain import gateway
 from runner.errors import UsageError
 
 SUBMISSION = "submission.json"
@@ -13,12 +14,14 @@ CONFIG = "config.json"
 LOCK = "lock.json"
 EXECUTION = "execution.json"
 EVENTS = "events.jsonl"
+SPENDING = "spending.jsonl"
 TASKS = "tasks"
 STAGING = ".staging"
 TRACE = "trace.otlp.jsonl"
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
 ARTIFACTS = "artifacts"
+EXCHANGES = gateway.EXCHANGES
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _ATTEMPT = re.compile(r"(\d{1,9})-(\d{1,9})")

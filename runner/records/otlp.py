@@ -6,28 +6,32 @@ strings, enumerations as numbers, names in lowerCamelCase.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from runner.domain import ExecutionStatus, Reply, ResourceUsage, Score, TaskExecution
 from runner.domain.base import Noun
 from runner.domain.trace import trace_id_of
 from runner.records import semconv
+from runner.records.call_spans import call_spans, extent_of_calls
+from runner.records.call_texts import CallTexts
 from runner.records.durable import json_bytes
+from runner.records.encoding import (
+    Json,
+    attributes,
+    event,
+    json_text,
+    nanos,
+    span_id,
+    unix_nanos,
+)
+from runner.records.redaction import without_keys
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INT64_MAX = 2**63 - 1
 _UINT64_MAX = 2**64 - 1
 _CLAIMS_KEPT = 50
 _CLAIM_CHARACTERS = 200
 _SANDBOX_FIELDS = ("container_name", "image_id", "engine_version", "runtime", "tier")
-
-Json = dict[str, Any]
-"""A JSON object; nothing but this module's own output."""
+_ASK = "ask"
+"""The stage in which the agent runs, and so calls."""
 
 
 class TracedAgent(Noun):
@@ -38,17 +42,30 @@ class TracedAgent(Noun):
     runner_version: str
 
 
-def trace_lines(execution: TaskExecution, reply: Reply | None, agent: TracedAgent) -> bytes:
-    """The lines of `trace.otlp.jsonl`: today one, which also viewers without JSONL can open."""
-    return json_bytes(_traces_data(execution, reply, agent)) + b"\n"
+def trace_lines(
+    execution: TaskExecution,
+    reply: Reply | None,
+    agent: TracedAgent,
+    texts: CallTexts | None = CallTexts(),  # noqa: B008 - empty, and never written to
+) -> bytes:
+    """The lines of `trace.otlp.jsonl`: today one, which also viewers without JSONL can open.
+
+    `texts` is what was said in the attempt's calls. None: no message, argument or result is told.
+    """
+    return json_bytes(_traces_data(execution, reply, agent, texts)) + b"\n"
 
 
-def _traces_data(execution: TaskExecution, reply: Reply | None, agent: TracedAgent) -> Json:
-    root = _root_span(execution, reply, agent)
-    spans = [root, *_stage_spans(execution, root)]
+def _traces_data(
+    execution: TaskExecution, reply: Reply | None, agent: TracedAgent, texts: CallTexts | None
+) -> Json:
+    root = _root_span(execution, reply, agent, texts)
+    stages = list(_stage_spans(execution, root))
+    asking = next((each for each in stages if each["name"] == _ASK), root)
+    calls = call_spans(execution, root["traceId"], asking["spanId"], texts)
     scope = {"name": semconv.SCOPE_NAME, "version": agent.runner_version}
+    spans = [root, *stages, *calls]
     scope_spans = {"scope": scope, "spans": spans, "schemaUrl": semconv.SCHEMA_URL}
-    resource = {"attributes": _attributes(_resource(execution, agent))}
+    resource = {"attributes": attributes(_resource(execution, agent))}
     return {
         "resourceSpans": [
             {"resource": resource, "scopeSpans": [scope_spans], "schemaUrl": semconv.SCHEMA_URL}
@@ -74,30 +91,32 @@ def _resource(execution: TaskExecution, agent: TracedAgent) -> Json:
 # -- spans ---------------------------------------------------------------------------------------
 
 
-def _root_span(execution: TaskExecution, reply: Reply | None, agent: TracedAgent) -> Json:
+def _root_span(
+    execution: TaskExecution, reply: Reply | None, agent: TracedAgent, texts: CallTexts | None
+) -> Json:
     trace_id = execution.trace_id or trace_id_of(
         execution.run_id, execution.task_id, execution.repeat, execution.attempt
     )
     start, end = _extent(execution)
     span = {
         "traceId": trace_id,
-        "spanId": _span_id(trace_id, "root"),
+        "spanId": span_id(trace_id, "root"),
         "name": f"{semconv.INVOKE_AGENT} {agent.name}",
         "kind": semconv.KIND_CLIENT,
         "startTimeUnixNano": str(start),
         "endTimeUnixNano": str(end),
-        "attributes": _attributes(_root_attributes(execution, reply, agent)),
-        "events": _events(execution, str(end)),
+        "attributes": attributes(_root_attributes(execution, reply, agent)),
+        "events": _events(execution, str(end), texts),
     }
     return span | _status(execution)
 
 
 def _extent(execution: TaskExecution) -> tuple[int, int]:
     """From the first to the last moment recorded; it holds even when the clock was set back."""
-    starts = [stage.start_unix_nanos for stage in execution.stages]
-    ends = [stage.start_unix_nanos + _nanos(stage.seconds) for stage in execution.stages]
-    start = min([_unix_nanos(execution.started_at), *starts])
-    end = max([_unix_nanos(execution.finished_at), start, *ends])
+    stages = [(s.start_unix_nanos, s.start_unix_nanos + nanos(s.seconds)) for s in execution.stages]
+    steps = [*stages, *extent_of_calls(execution)]
+    start = min([unix_nanos(execution.started_at), *(start for start, _ in steps)])
+    end = max([unix_nanos(execution.finished_at), start, *(end for _, end in steps)])
     return max(start, 0), min(end, _UINT64_MAX)
 
 
@@ -105,13 +124,13 @@ def _stage_spans(execution: TaskExecution, root: Json) -> Iterable[Json]:
     for position, stage in enumerate(execution.stages):
         yield {
             "traceId": root["traceId"],
-            "spanId": _span_id(root["traceId"], f"{position}\0{stage.name}"),
+            "spanId": span_id(root["traceId"], f"{position}\0{stage.name}"),
             "parentSpanId": root["spanId"],
             "name": stage.name,
             "kind": semconv.KIND_INTERNAL,
             "startTimeUnixNano": str(stage.start_unix_nanos),
-            "endTimeUnixNano": str(stage.start_unix_nanos + _nanos(stage.seconds)),
-            "attributes": _attributes({semconv.STAGE: stage.name}),
+            "endTimeUnixNano": str(stage.start_unix_nanos + nanos(stage.seconds)),
+            "attributes": attributes({semconv.STAGE: stage.name}),
         }
 
 
@@ -203,57 +222,39 @@ def _claims(claims: Mapping[str, int | float | str]) -> Json:
     }
 
 
-def _attributes(values: Mapping[str, Any]) -> list[Json]:
-    return [{"key": key, "value": _any_value(v)} for key, v in values.items() if v is not None]
-
-
-def _any_value(value: str | float | bool) -> Json:
-    """OTLP's AnyValue. A number that its types cannot hold is kept as text."""
-    match value:
-        case bool():
-            return {"boolValue": value}
-        case int() if -_INT64_MAX <= value <= _INT64_MAX:
-            return {"intValue": str(value)}
-        case float() if math.isfinite(value):
-            return {"doubleValue": value}
-        case int():
-            return {"stringValue": hex(value)[:_CLAIM_CHARACTERS]}  # str() refuses huge ones
-        case _:
-            return {"stringValue": str(value)}
-
-
 # -- events --------------------------------------------------------------------------------------
 
 
-def _events(execution: TaskExecution, moment: str) -> list[Json]:
+def _events(execution: TaskExecution, moment: str, texts: CallTexts | None) -> list[Json]:
     """What the agent was told and said, then the judgement of each criterion and of the whole."""
-    details = _event(semconv.OPERATION_DETAILS_EVENT, moment, _messages(execution))
+    messages = _messages(execution) if texts is not None else _operation_names()
+    details = event(semconv.OPERATION_DETAILS_EVENT, moment, messages)
     results = _evaluations(execution.score) if execution.score else ()
-    return [details, *(_event(semconv.EVALUATION_EVENT, moment, each) for each in results)]
-
-
-def _event(name: str, moment: str, values: Mapping[str, Any]) -> Json:
-    return {"name": name, "timeUnixNano": moment, "attributes": _attributes(values)}
+    return [details, *(event(semconv.EVALUATION_EVENT, moment, each) for each in results)]
 
 
 def _messages(execution: TaskExecution) -> Json:
-    told = {"role": "user", "parts": [{"type": "text", "content": execution.input}]}
+    told = {"role": "user", "parts": [_text_part(execution.input)]}
     said = {
         "role": "assistant",
-        "parts": [{"type": "text", "content": execution.output}],
+        "parts": [_text_part(execution.output)],
         "finish_reason": _finish_reason(execution),
     }
+    return _operation_names() | {
+        semconv.INPUT_MESSAGES: json_text([told]),
+        semconv.OUTPUT_MESSAGES: json_text([said]),
+    }
+
+
+def _text_part(text: str) -> Json:
+    return {"type": "text", "content": without_keys(text)}
+
+
+def _operation_names() -> Json:
     return {
         semconv.OPERATION_NAME: semconv.INVOKE_AGENT,
         semconv.PROVIDER_NAME: semconv.PROVIDER_NAME_VALUE,
-        semconv.INPUT_MESSAGES: _json_text([told]),
-        semconv.OUTPUT_MESSAGES: _json_text([said]),
     }
-
-
-def _json_text(value: object) -> str:
-    # Escaped to ASCII, so that a lone surrogate in it stays what the agent wrote.
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _finish_reason(execution: TaskExecution) -> str:
@@ -282,18 +283,3 @@ def _label(points: float) -> str:
     if points >= 1:
         return "pass"
     return "partial" if points > 0 else "fail"
-
-
-# -- ids and moments -----------------------------------------------------------------------------
-
-
-def _span_id(trace_id: str, name: str) -> str:
-    return hashlib.sha256(f"{trace_id}\0{name}".encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def _unix_nanos(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def _nanos(seconds: float) -> int:
-    return round(seconds * 1e9)

@@ -24,15 +24,18 @@ from runner.domain.trace import trace_id_of
 from runner.errors import LeaseLost, StorageFailed, UsageError
 from runner.records import layout
 from runner.records.attempts import attempts_at, final_executions
+from runner.records.call_texts import CallTexts
 from runner.records.durable import (
     json_bytes,
     model_bytes,
     replace_synced,
     storing,
     sync_directory,
+    sync_file,
     sync_tree,
     write_synced,
 )
+from runner.records.exchanges import read_exchanges
 from runner.records.otlp import TracedAgent, trace_lines
 from runner.records.snapshot import runner_version
 
@@ -48,6 +51,7 @@ class LockedTask(Noun):
     limits: LimitOverrides = LimitOverrides()
     """The task's own and the command line's, together."""
     token_budget: int | None = None
+    cost_budget_usd: float | None = None
 
 
 class RunLock(Noun):
@@ -74,6 +78,7 @@ class RunLock(Noun):
     task_order: tuple[LockedTask, ...]
     started_at: str
     environment: dict[str, Any] = Field(default_factory=dict)
+    replay_of: str = ""
     queued: bool = False
 
 
@@ -84,8 +89,9 @@ class RunDirectory:
     on from one whose runner was killed, and a second runner is refused.
     """
 
-    def __init__(self, root: Path, run_id: str) -> None:
+    def __init__(self, root: Path, run_id: str, *, trace_messages: bool = True) -> None:
         self._root = root
+        self._trace_messages = trace_messages
         self.path = layout.run_path(root, run_id)
         self._staging = self.path / layout.STAGING
         self._events: int | None = None
@@ -238,10 +244,15 @@ class RunDirectory:
         if not target.parent.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             sync_directory(target.parent.parent)
-        _write_attempt(aside, execution, reply, self._agent)
+        _write_attempt(aside, execution, reply, self._trace(execution, reply, aside))
         aside.rename(target)  # an attempt is never empty, so rename refuses to replace one
         sync_directory(target.parent)
         return target
+
+    def _trace(self, execution: TaskExecution, reply: Reply | None, aside: Path) -> bytes:
+        exchanges = aside / layout.EXCHANGES
+        texts = CallTexts(read_exchanges(exchanges)) if self._trace_messages else None
+        return trace_lines(execution, reply, self._agent, texts)
 
     @property
     def _agent(self) -> TracedAgent:
@@ -286,12 +297,13 @@ def _with_trace_id(execution: TaskExecution) -> TaskExecution:
 
 
 def _write_attempt(
-    aside: Path, execution: TaskExecution, reply: Reply | None, agent: TracedAgent
+    aside: Path, execution: TaskExecution, reply: Reply | None, trace: bytes
 ) -> None:
     if any((aside / layout.ARTIFACTS).iterdir()):
         sync_tree(aside / layout.ARTIFACTS)
+    sync_file(aside / layout.EXCHANGES)
     write_synced(aside / layout.EXECUTION, model_bytes(execution, indent=2))
-    write_synced(aside / layout.TRACE, trace_lines(execution, reply, agent))
+    write_synced(aside / layout.TRACE, trace)
     write_synced(aside / layout.STDOUT, reply.stdout if reply else b"")
     write_synced(aside / layout.STDERR, reply.stderr if reply else b"")
     sync_directory(aside)
@@ -342,6 +354,7 @@ def _lock(plan: RunPlan) -> RunLock:
             category=task.category,
             limits=task.limits,
             token_budget=task.token_budget,
+            cost_budget_usd=task.cost_budget_usd,
         )
         for task in plan.tasks
     )
@@ -365,5 +378,6 @@ def _lock(plan: RunPlan) -> RunLock:
         task_order=tuple(order),
         started_at=plan.started_at.isoformat(),
         environment=plan.environment,
+        replay_of=plan.replay_of,
         queued=plan.queued,
     )

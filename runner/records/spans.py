@@ -78,8 +78,21 @@ def _event(event: dict[str, Any]) -> TraceEvent:
 def _messages(attributes: dict[str, AttributeValue]) -> Iterator[TraceMessage]:
     for name in (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES):
         for message in json.loads(str(attributes.get(name, "[]"))):
-            for part in message["parts"]:
-                yield TraceMessage(role=message["role"], text=part.get("content", ""))
+            text = "\n".join(filter(None, map(_part_text, message["parts"])))
+            yield TraceMessage(role=message["role"], text=text)
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    """A part of a message as a person reads it."""
+    match part:
+        case {"type": "tool_call", "name": str(name), "arguments": str(arguments)}:
+            return f"calls {name}({arguments})"
+        case {"type": "tool_call_response", "response": str(response)}:
+            return response
+        case {"type": "reasoning", "content": str(content)}:
+            return f"(reasoning) {content}"
+        case _:
+            return str(part.get("content", ""))
 
 
 def _evaluation(attributes: dict[str, AttributeValue]) -> TraceEvaluation:
@@ -105,5 +118,7 @@ def _value(value: dict[str, Any]) -> AttributeValue:
             return float(given)
         case {"stringValue": str(given)}:
             return given
+        case {"arrayValue": {"values": list(given)}}:
+            return json.dumps([_value(each) for each in given])
         case _:
             return json.dumps(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
@@ -9,7 +10,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runner.domain.trace import TraceEvaluation, TraceEvent, TraceSpan
+from runner.domain.trace import (
+    AttributeValue,
+    TraceEvaluation,
+    TraceEvent,
+    TraceMessage,
+    TraceSpan,
+)
 from runner.reporting.console import inert, plain_table
 from runner.reporting.escape import shorten
 
@@ -17,6 +24,12 @@ _TEXT_CHARACTERS = 1500
 _BAR_COLUMNS = 24
 _INDENT = 2
 _LINE_CHARACTERS = 300
+_SUMMARY_CHARACTERS = 100
+_OPERATION = "gen_ai.operation.name"
+_CALL = "agenttrace.call."
+_MARKS = ("cached", "aborted", "streamed")
+_ARGUMENTS = "gen_ai.tool.call.arguments"
+_RESULT = "gen_ai.tool.call.result"
 _LABEL_STYLES = {"pass": "green", "partial": "yellow", "fail": "red"}
 
 
@@ -29,8 +42,9 @@ def render_trace(spans: Sequence[TraceSpan], console: Console) -> None:
     console.print()
     nested = list(_nested(spans))
     console.print(_spans_table(nested, console))
+    told: tuple[TraceMessage, ...] = ()
     for _, span in nested:
-        _print_details(span, console)
+        told = _print_details(span, console, told)
 
 
 def _nested(spans: Sequence[TraceSpan]) -> Iterator[tuple[int, TraceSpan]]:
@@ -55,17 +69,65 @@ def _depth(span: TraceSpan, by_id: Mapping[str, TraceSpan]) -> int:
 def _spans_table(nested: Sequence[tuple[int, TraceSpan]], console: Console) -> Table:
     start = min(span.start_unix_nanos for _, span in nested)
     end = max(span.end_unix_nanos for _, span in nested)
-    table = plain_table(
-        "offset", "seconds", "", "span", right=("offset", "seconds"), fold=("span",)
-    )
+    calls = any(_is_call(span) for _, span in nested)
+    names = ("offset", "seconds", "", "span", *(("call",) if calls else ()))
+    table = plain_table(*names, right=("offset", "seconds"), fold=("span", "call"))
     for depth, span in nested:
-        table.add_row(
+        row = [
             Text(f"+{(span.start_unix_nanos - start) / 1e9:.3f}"),
             Text(f"{span.seconds:.3f}"),
             _bar(span, start, end, console),
-            Text(" " * _INDENT * depth) + inert(span.name, "red" if span.failed else ""),
-        )
+            Text(" " * _INDENT * depth)
+            + Text(shorten(span.name, _LINE_CHARACTERS), "red" if span.failed else ""),
+        ]
+        table.add_row(*row, *((_call_summary(span),) if calls else ()))
     return table
+
+
+def _is_call(span: TraceSpan) -> bool:
+    return f"{_CALL}number" in span.attributes
+
+
+def _call_summary(span: TraceSpan) -> Text:
+    """Tokens, cost, why it ended, and what was unusual."""
+    if not _is_call(span):
+        return Text("")
+    words = [*_figures(span.attributes), *_marks(span.attributes)]
+    return Text(shorten("  ".join(words), _SUMMARY_CHARACTERS))
+
+
+def _figures(values: Mapping[str, AttributeValue]) -> Iterator[str]:
+    if "gen_ai.usage.input_tokens" in values:
+        tokens = (values["gen_ai.usage.input_tokens"], values.get("gen_ai.usage.output_tokens", 0))
+        source = values.get(f"{_CALL}token_source")
+        counted = "" if source == "provider" else f" ({source})"
+        yield f"{tokens[0]}+{tokens[1]} tokens{counted}"
+        cost = values.get(f"{_CALL}cost_usd")
+        yield f"${cost:.6f}" if isinstance(cost, float) else "cost unknown"
+    yield from _finish_reasons(values.get("gen_ai.response.finish_reasons"))
+
+
+def _finish_reasons(given: AttributeValue | None) -> Iterator[str]:
+    try:
+        reasons = json.loads(given) if isinstance(given, str) else []
+    except ValueError:
+        reasons = [given]
+    yield from map(str, reasons if isinstance(reasons, list) else [reasons])
+
+
+def _marks(values: Mapping[str, AttributeValue]) -> Iterator[str]:
+    if refused := values.get(f"{_CALL}refused"):
+        yield f"refused: {refused}"
+    elif (status := values.get(f"{_CALL}status")) not in (None, 200):
+        yield f"status {status}"
+    elif values.get("agenttrace.tool.succeeded") is False:
+        yield "failed"
+    yield from (mark for mark in _MARKS if values.get(_CALL + mark) is True)
+    if retries := values.get(f"{_CALL}retries"):
+        yield f"{retries} retries"
+    waited = values.get(f"{_CALL}waited_seconds")
+    if isinstance(waited, float) and waited > 0:
+        yield f"waited {waited:.1f} s"
 
 
 def _bar(span: TraceSpan, start: int, end: int, console: Console) -> Text:
@@ -80,26 +142,51 @@ def _bar(span: TraceSpan, start: int, end: int, console: Console) -> Text:
 # -- what a span holds ---------------------------------------------------------------------------
 
 
-def _print_details(span: TraceSpan, console: Console) -> None:
-    if not (span.failed or span.events):
-        return
+def _print_details(
+    span: TraceSpan, console: Console, told: tuple[TraceMessage, ...]
+) -> tuple[TraceMessage, ...]:
+    """Prints what a span holds, without what was `told` by the call before; what was told now."""
+    said_to_tool = [span.attributes.get(name) for name in (_ARGUMENTS, _RESULT)]
+    if not (span.failed or span.events or any(said_to_tool)):
+        return told
     console.print()
-    console.print(inert(span.name, "bold"))
+    console.print(Text(shorten(span.name, _LINE_CHARACTERS), "bold"))
     if span.failed:
         _print_indented(Text(shorten(f"failed  {span.failure}", _LINE_CHARACTERS), "red"), console)
+    for name, value in zip(("arguments", "result"), said_to_tool, strict=True):
+        if value is not None:
+            _print_said(name, str(value), console)
     for event in span.events:
-        _print_event(event, console)
+        known = _known(event.messages, told) if _is_call(span) else 0
+        _print_event(event, console, known)
+        if _is_call(span) and event.messages:
+            told = event.messages
+    return told
 
 
-def _print_event(event: TraceEvent, console: Console) -> None:
+def _known(messages: Sequence[TraceMessage], told: Sequence[TraceMessage]) -> int:
+    """How many messages a call has in common with the one before: agents tell all each time."""
+    pairs = zip(messages, told, strict=False)
+    return next(
+        (n for n, (one, other) in enumerate(pairs) if one != other), min(len(messages), len(told))
+    )
+
+
+def _print_event(event: TraceEvent, console: Console, known: int = 0) -> None:
     if event.evaluation:
         _print_indented(_evaluation_line(event.evaluation), console)
         return
     _print_indented(inert(event.name, "dim"), console)
-    for message in event.messages:
-        _print_indented(Text(f"{shorten(message.role, 20)}:", style="cyan"), console)
-        said = Text(shorten(message.text, _TEXT_CHARACTERS, newlines=True) or "(nothing)")
-        _print_indented(said, console, deeper=True)
+    if known:
+        _print_indented(Text(f"({known} messages as in the call before)", "dim"), console)
+    for message in event.messages[known:]:
+        _print_said(message.role, message.text, console)
+
+
+def _print_said(who: str, text: str, console: Console) -> None:
+    _print_indented(Text(f"{shorten(who, 20)}:", style="cyan"), console)
+    said = Text(shorten(text, _TEXT_CHARACTERS, newlines=True) or "(nothing)")
+    _print_indented(said, console, deeper=True)
 
 
 def _evaluation_line(evaluation: TraceEvaluation) -> Text:

@@ -42,6 +42,7 @@ def flaws_of(entry: TaskEntry) -> Iterator[Flaw]:
     """All mistakes in a task that its types do not rule out."""
     yield from _flaws_of_prompt(entry.prompt)
     yield from _flaws_of_limits(entry)
+    yield from _flaws_of_tools(entry)
     yield from _flaws_of_key(entry.criteria)
     for index, criterion in enumerate(entry.criteria):
         for field, problem, fix in _flaws_of_criterion(criterion):
@@ -59,6 +60,17 @@ def _flaws_of_limits(entry: TaskEntry) -> Iterator[Flaw]:
     for name, value in entry.limits.given().items():
         if not math.isfinite(value):
             yield Flaw(f"limits.{name}", "is not a finite number", "give a number, or leave it out")
+
+
+def _flaws_of_tools(entry: TaskEntry) -> Iterator[Flaw]:
+    """Whether a setup fits its tool, only the gateway can tell: it checks when a run is planned."""
+    for name, count in Counter(entry.tools).items():
+        if count > 1:
+            yield Flaw("tools", f"names {name!r} {count} times", "name each tool once")
+    for name in entry.tool_setups:
+        if name not in entry.tools:
+            problem = f"sets up {name!r}, which is not among the task's tools"
+            yield Flaw("tool_setups", problem, "add it to tools, or remove its setup")
 
 
 def _flaws_of_key(criteria: tuple[Criterion, ...]) -> Iterator[Flaw]:

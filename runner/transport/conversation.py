@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
 from runner.domain import (
     Artifact,
@@ -23,9 +23,16 @@ from runner.errors import EngineFailed, LimitNotApplied, ProtocolViolation
 from runner.ports import GatewayAccess, Session, ShimFiles
 from runner.transport.artifacts import collect
 from runner.transport.cgroup_files import CGROUP_FILES
+from runner.transport.deadline import BudgetSpent, Deadline, within
 from runner.transport.frames import PROTOCOL, Kind
 from runner.transport.hello import check_agent, check_hello
-from runner.transport.launch import AgentUser, request_text, start_request
+from runner.transport.launch import (
+    AgentUser,
+    gateway_url,
+    most_connections,
+    request_text,
+    start_request,
+)
 from runner.transport.link import Link, LinkEnded
 from runner.transport.messages import (
     CgroupFiles,
@@ -36,6 +43,7 @@ from runner.transport.messages import (
     Stopped,
     parse,
 )
+from runner.transport.relay import Relay
 from runner.transport.replies import (
     ANSWER,
     STDERR,
@@ -53,6 +61,8 @@ CGROUP_SECONDS = 5.0
 EXIT_GRACE_SECONDS = 0.2
 """How long a broken connection waits for the news that the server behind it died."""
 
+T = TypeVar("T")
+
 _CLEAR_OF_EXIT = frozenset({EndingKind.ANSWERED, EndingKind.OUTPUT_EXCEEDED})
 """Endings of an HTTP exchange that the server's death cannot explain."""
 
@@ -66,16 +76,15 @@ class ShimTransport:
         session: Session,
         image: Image,
         limits: Limits,
-        access: GatewayAccess | None = None,  # noqa: ARG002 - the relay is being built
+        access: GatewayAccess | None = None,
     ) -> AsyncIterator[ShimConversation]:
         """See ports.Transport."""
         link = Link(session.channel)
         link.start()
         try:
             hello = await _hello(link)
-            yield ShimConversation(
-                link, image, limits, _user(session), check_hello(hello, session.facts.tier)
-            )
+            facts = check_hello(hello, session.facts.tier)
+            yield ShimConversation(link, image, limits, _user(session), facts, access)
         finally:
             await link.close()
 
@@ -104,19 +113,21 @@ async def _hello(link: Link) -> Hello:
 class ShimConversation:
     """Implements ports.Conversation."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it talks over, to whom, and what the agent may reach
         self,
         link: Link,
         image: Image,
         limits: Limits,
         user: AgentUser,
         facts: Mapping[str, str | int | float | bool],
+        access: GatewayAccess | None = None,
     ) -> None:
         self._link = link
         self._image = image
         self._limits = limits
         self._user = user
         self.facts = facts
+        self._access = access
         self._heard = Heard(
             caps={
                 STDOUT: max(limits.log_bytes, limits.output_bytes),
@@ -125,28 +136,43 @@ class ShimConversation:
             }
         )
         self._answer = Answer(Ending(kind=EndingKind.CRASHED, detail="the agent was not asked"))
-        self._wall_seconds = 0.0
+        self._deadline = Deadline(limits.time_seconds, access)
 
     async def ask(self, prompt: Prompt, config: Mapping[str, object]) -> Ending:
         """See ports.Conversation."""
-        started = time.monotonic()
+        text = request_text(prompt, {**config, **self._reached()})
+        self._deadline.begin()
         try:
-            async with asyncio.timeout(self._limits.time_seconds):
-                self._answer = await self._converse(request_text(prompt, config))
+            async with self._relayed():
+                self._answer = await within(self._deadline, self._converse(text))
         except TimeoutError:
             detail = f"no answer within {self._limits.time_seconds:g} s"
             self._answer = Answer(Ending(kind=EndingKind.TIMED_OUT, detail=detail))
+        except BudgetSpent:
+            detail = "the gateway refused a call over budget"
+            self._answer = Answer(Ending(kind=EndingKind.BUDGET_SPENT, detail=detail))
         except LinkEnded:
             detail = "the container ended under the agent"
             self._answer = Answer(Ending(kind=EndingKind.SANDBOX_ENDED, detail=detail))
         except ProtocolViolation as error:
             self._answer = Answer(Ending(kind=EndingKind.PROTOCOL_BROKEN, detail=str(error)))
-        self._wall_seconds = time.monotonic() - started
         return self._answer.ending
+
+    def _reached(self) -> dict[str, object]:
+        return {"gateway_url": gateway_url(self._image)} if self._access else {}
+
+    def _relayed(self) -> AbstractAsyncContextManager[object]:
+        if not self._access:
+            return nullcontext()
+        return Relay(self._link, self._access, most_connections(self._access, self._limits))
 
     def reply(self) -> Reply:
         """See ports.Conversation."""
-        return make_reply(self._answer, self._heard, self._limits.output_bytes, self._wall_seconds)
+        reply = make_reply(
+            self._answer, self._heard, self._limits.output_bytes, self._deadline.wall_seconds
+        )
+        waited = {"provider_wait_seconds": self._deadline.excused_seconds}
+        return reply.model_copy(update=waited)
 
     async def _converse(self, request: str) -> Answer:
         if isinstance(self._image.interface, HttpInterface):
@@ -178,7 +204,7 @@ class ShimConversation:
 
     async def _start(self, stdin: str) -> Ending | None:
         """Starts the agent; the ending, if it cannot even be started."""
-        request = start_request(self._image, self._limits, self._user, stdin)
+        request = start_request(self._image, self._limits, self._user, stdin, self._access)
         await self._link.send_json(Kind.START, request)
         frame = await self._link.expect(Kind.STARTED, Kind.FAILED)
         if frame.kind is Kind.FAILED:
@@ -201,8 +227,9 @@ class ShimConversation:
         """See ports.Conversation."""
         try:
             async with asyncio.timeout(CGROUP_SECONDS):
-                await self._link.send(Kind.READ_CGROUP, json.dumps(CGROUP_FILES).encode())
-                frame = await self._link.expect(Kind.CGROUP)
+                names = json.dumps(CGROUP_FILES).encode()
+                answer = self._link.expect(Kind.CGROUP)
+                frame = await self._answered(Kind.READ_CGROUP, names, answer)
             return parse(CgroupFiles, frame.payload).model_extra or {}
         except (LinkEnded, ProtocolViolation, TimeoutError):
             return {}
@@ -211,12 +238,23 @@ class ShimConversation:
         """See ports.Conversation."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                await self._link.send(Kind.STOP)
-                return (await self._until_stopped()).remaining == 0
+                stopped = await self._answered(Kind.STOP, b"", self._until_stopped())
+                return stopped.remaining == 0
         except LinkEnded:
             return True  # the shim was PID 1: with it the kernel killed all that were left
         except (ProtocolViolation, TimeoutError):
             return False
+
+    async def _answered(self, kind: Kind, payload: bytes, answer: Coroutine[Any, Any, T]) -> T:
+        """Sends a request, its answer awaited already: a shim that cannot get rid of the agent's
+        output does not read either.
+        """
+        waiting = asyncio.create_task(answer)
+        try:
+            await self._link.send(kind, payload)
+            return await waiting
+        finally:
+            await _cancelled(waiting)
 
     async def _until_stopped(self) -> Stopped:
         while True:
@@ -237,7 +275,7 @@ class ShimConversation:
         return await collect(self._link, directory, self._limits, self._user)
 
 
-async def _cancelled(*tasks: asyncio.Task[object]) -> None:
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,10 +13,16 @@ from enum import IntEnum
 
 from runner.errors import ProtocolViolation
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER = struct.Struct("!IBI")
 MAX_PAYLOAD = 65_536
 """Bytes of payload that a shim may send in one frame."""
+COUNT = struct.Struct("!I")
+"""The payload of CREDIT."""
+WINDOW = 131_072
+"""Bytes of one connection, each way, that its reader has not taken yet."""
+ACCEPTED_NUMBERS = 0x8000_0000
+"""Streams from here on are connections that the agent made; those below were dialed."""
 
 
 class Kind(IntEnum):
@@ -34,8 +40,11 @@ class Kind(IntEnum):
     COLLECTED = 10
     FAILED = 11
     DIALED = 12
+    ACCEPTED = 13
     DATA = 20
     CLOSE = 21
+    END = 22
+    CREDIT = 23
     START = 32
     STOP = 33
     COLLECT = 34

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
 import httpcore
 
 from runner.domain import Ending, EndingKind, Limits
-from runner.transport.frames import MAX_PAYLOAD, Kind
 from runner.transport.link import Link, LinkEnded
 from runner.transport.messages import Dialed, parse
 from runner.transport.replies import Answer
+from runner.transport.stream import Stream
 
 DIAL_PAUSE_SECONDS = 0.025
-CLOSE_SECONDS = 1.0
 JSON_INFLATION = 6
 """A character of the answer takes at most six bytes as JSON."""
 ENVELOPE_BYTES = 4096
@@ -92,57 +91,46 @@ def _claims(usage: Any) -> dict[str, int | float | str]:
 async def _connected(link: Link, port: int) -> AsyncIterator[RelayedStream]:
     """A connection to the agent's server, retried until it listens."""
     while True:
-        number = next(_streams)
-        stream = RelayedStream(link, number, link.open_stream(number))
+        stream = await link.dial(next(_streams), port)
         try:
-            await link.send_json(Kind.DIAL, {"port": port}, number)
-            dialed = parse(Dialed, (await stream.first()))
-            if not dialed.error:
-                yield stream
+            if not _error(await stream.dialed()):
+                yield RelayedStream(stream)
                 return
         finally:
-            await stream.aclose()
+            await stream.close()
         await asyncio.sleep(DIAL_PAUSE_SECONDS)
+
+
+def _error(payload: bytes) -> str:
+    """Why there is no connection, if so; raises LinkEnded."""
+    if not payload:
+        raise LinkEnded("the container has ended")
+    return parse(Dialed, payload).error
 
 
 class RelayedStream(httpcore.AsyncNetworkStream):
     """A connection inside the container, as httpcore wants one."""
 
-    def __init__(self, link: Link, number: int, arriving: asyncio.Queue[bytes]) -> None:
-        self._link = link
-        self._number = number
-        self._arriving = arriving
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._left = b""
-        self._ended = False
-
-    async def first(self) -> bytes:
-        """The payload of the answer to DIAL; raises LinkEnded."""
-        if payload := await self._arriving.get():
-            return payload
-        raise LinkEnded("the container has ended")
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore's signature
         """Some bytes; b"" at the end."""
-        if not self._left and not self._ended:
-            self._left = await self._arriving.get()
-            self._ended = not self._left
+        self._left = self._left or await self._stream.read()
         data, self._left = self._left[:max_bytes], self._left[max_bytes:]
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - httpcore's signature
         """Sends all of `buffer`."""
-        for start in range(0, len(buffer), MAX_PAYLOAD):
-            piece = buffer[start : start + MAX_PAYLOAD]
-            await self._link.send(Kind.DATA, piece, self._number)
+        try:
+            await self._stream.write(buffer)
+        except ConnectionError as error:
+            raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
         """Ends the connection on both sides."""
-        self._link.drop_stream(self._number)
-        if not self._ended:
-            self._ended = True
-            with suppress(TimeoutError):  # a shim that is busy is stopped or killed soon
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await self._link.send(Kind.CLOSE, stream=self._number)
+        await self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ARG002 - httpcore's signature
         """Nothing is known of the connection."""

@@ -22,8 +22,14 @@ from runner.domain.mounts import (
     SHIM_DIRECTORY,
     writable_mounts,
 )
+from runner.ports import GatewayAccess
 
 DRIVER = f"{SHIM_DIRECTORY}/drivers/function.py"
+GATEWAY_PORT = 4180
+OTHER_GATEWAY_PORT = 4181
+"""Where the agent's own server has the first."""
+SHIM_DESCRIPTORS = 32
+"""More than the shim itself ever has open at once; the rest may be connections."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -35,11 +41,17 @@ class AgentUser:
     gid: int = 10_001
 
 
-def start_request(image: Image, limits: Limits, user: AgentUser, stdin: str) -> dict[str, object]:
+def start_request(
+    image: Image,
+    limits: Limits,
+    user: AgentUser,
+    stdin: str,
+    access: GatewayAccess | None = None,
+) -> dict[str, object]:
     """The payload of START."""
-    return {
+    request: dict[str, object] = {
         "argv": command(image),
-        "env": environment(image),
+        "env": environment(image, access.environment if access else {}),
         "cwd": image.working_directory or "/",
         "uid": user.uid,
         "gid": user.gid,
@@ -49,6 +61,26 @@ def start_request(image: Image, limits: Limits, user: AgentUser, stdin: str) -> 
         "answer_cap": limits.output_bytes,
         "writable": [*writable_mounts(limits, image.volumes), SHARED_MEMORY],
     }
+    if access:
+        most = most_connections(access, limits)
+        request["relay"] = {"port": gateway_port(image), "connections": most}
+    return request
+
+
+def most_connections(access: GatewayAccess, limits: Limits) -> int:
+    """How many at once; the shim has no more open files than the agent's limit lets it."""
+    return min(access.max_connections, limits.open_files - SHIM_DESCRIPTORS)
+
+
+def gateway_port(image: Image) -> int:
+    """Where the agent finds the gateway."""
+    taken = isinstance(image.interface, HttpInterface) and image.interface.port == GATEWAY_PORT
+    return OTHER_GATEWAY_PORT if taken else GATEWAY_PORT
+
+
+def gateway_url(image: Image) -> str:
+    """The same, as the agent is told."""
+    return f"http://127.0.0.1:{gateway_port(image)}"
 
 
 def command(image: Image) -> list[str]:
@@ -62,8 +94,12 @@ def command(image: Image) -> list[str]:
             assert_never(image.interface)
 
 
-def environment(image: Image) -> dict[str, str]:
-    """The image's own ENV, under what the sandbox sets: every home and cache is in scratch."""
+def environment(image: Image, gateway: Mapping[str, str]) -> dict[str, str]:
+    """The image's own ENV, under the gateway's (where `{url}` is to be filled in), under what the
+    sandbox sets: every home and cache is in scratch.
+    """
+    url = gateway_url(image)
+    reached = {name: value.replace("{url}", url) for name, value in gateway.items()}
     given = dict(pair.partition("=")[::2] for pair in image.environment if "=" in pair)
     ours = {
         "HOME": SCRATCH_DIRECTORY,
@@ -76,7 +112,7 @@ def environment(image: Image) -> dict[str, str]:
     }
     if isinstance(image.interface, HttpInterface):
         ours["PORT"] = str(image.interface.port)
-    return {"PATH": DEFAULT_PATH} | given | ours
+    return {"PATH": DEFAULT_PATH} | given | reached | ours
 
 
 def request_text(prompt: Prompt, config: Mapping[str, object]) -> str:

@@ -18,16 +18,16 @@ import struct
 import sys
 import time
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER = struct.Struct("!IBI")  # payload length, kind, stream
 MAX_PAYLOAD = 65_536  # of what we send
 MAX_REQUEST = 8 * 1024 * 1024  # of what the host sends: a prompt, escaped as JSON, and the config
 
 # shim to host
 HELLO, STARTED, OUTPUT, EXITED, STOPPED, CGROUP = 1, 2, 3, 4, 5, 6
-FILE, FILE_DATA, FILE_END, COLLECTED, FAILED, DIALED = 7, 8, 9, 10, 11, 12
+FILE, FILE_DATA, FILE_END, COLLECTED, FAILED, DIALED, ACCEPTED = 7, 8, 9, 10, 11, 12, 13
 # both ways
-DATA, CLOSE = 20, 21
+DATA, CLOSE, END, CREDIT = 20, 21, 22, 23
 # host to shim
 START, STOP, COLLECT, READ_CGROUP, DIAL = 32, 33, 34, 35, 36
 
@@ -38,6 +38,12 @@ DRAIN_BYTES = 1024 * 1024  # what is still read after the agent's end: no pipe h
 STOP_SECONDS = 2.0
 CGROUP_FILE_BYTES = 4096  # of each; all together fit one frame
 DIAL_SECONDS = 1.0  # loopback answers at once; a full backlog must not hold us up
+COUNT = struct.Struct("!I")  # the payload of CREDIT
+WINDOW = 131_072  # bytes of a connection, each way, that its reader has not taken yet
+ACCEPTED_NUMBERS = 0x8000_0000  # streams from here on are the agent's; those below were dialed
+BACKLOG = 1024  # connections that the kernel keeps until we accept them
+ACCEPTED_AT_ONCE = 16  # then the others, the host among them, have their turn
+PAUSE_SECONDS = 1.0  # until the other side has closed too, and before we try again to accept
 NEARLY_FULL_BYTES = 65_536
 OUR_MOUNTS = ("/", "/opt/agenttrace")
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -277,6 +283,8 @@ class Shim:
         self.channel = Channel()
         self.agent = None
         self.connections = {}
+        self.listener = None
+        self.pauses = {}  # when each ends, what then; all are equally long, so the first ends first
         self.poll = select.poll()
         self.handlers = {}
         self.wakeup, wakeup_write = os.pipe()
@@ -292,9 +300,30 @@ class Shim:
         self.watch(self.wakeup, self.on_child)
         self.channel.send_json(HELLO, hello())
         while True:
-            for descriptor, event in self.poll.poll():
-                if handler := self.handlers.get(descriptor):
-                    handler(event)
+            self.turn()
+
+    def turn(self):
+        """One look at everything: each that is ready has its turn, and nobody has two."""
+        events = self.poll.poll(self.end_pauses())
+        ready = [(descriptor, self.handlers.get(descriptor), event) for descriptor, event in events]
+        for descriptor, handler, event in ready:
+            # another one's handler may have closed it, and its number may have been given anew
+            if handler and self.handlers.get(descriptor) is handler:
+                handler(event)
+
+    def pause(self, then):
+        self.pauses.setdefault(then, time.monotonic() + PAUSE_SECONDS)
+
+    def end_pauses(self):
+        """Goes on with what has paused for long enough; milliseconds until the next, if any."""
+        while self.pauses:
+            then, end = next(iter(self.pauses.items()))
+            left = end - time.monotonic()
+            if left > 0:
+                return left * 1000 + 1
+            del self.pauses[then]
+            then()
+        return None
 
     def watch(self, descriptor, handler, events=select.POLLIN):
         self.handlers[descriptor] = handler
@@ -325,12 +354,18 @@ class Shim:
             self.dial(stream, from_json(payload)["port"])
         elif kind == DATA and stream in self.connections:
             self.connections[stream].write(payload)
+        elif kind == CREDIT and stream in self.connections:
+            self.connections[stream].allow(*COUNT.unpack(payload))
+        elif kind == END and stream in self.connections:
+            self.connections[stream].end()
         elif kind == CLOSE and stream in self.connections:
-            self.connections[stream].close()
+            self.connections[stream].leave()
 
     # -- the agent ------------------------------------------------------------------------------
 
     def start(self, request):
+        if relay := request.get("relay"):
+            self.listener = Listener(self, relay["port"], relay["connections"])
         try:
             self.agent = Agent(self.channel, request)
         except (AgentNotStarted, OSError) as error:
@@ -364,6 +399,7 @@ class Shim:
     def on_agent_end(self, status):
         for output in self.agent.outputs:
             output.drain()
+        self.hang_up()
         code = os.waitstatus_to_exitcode(status)
         report = {"exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
         self.channel.send_json(EXITED, report | self.usage())
@@ -382,6 +418,7 @@ class Shim:
 
     def stop(self):
         kill_everything()
+        self.hang_up()
         report = {"remaining": wait_until_alone()}
         if self.agent:
             for output in self.agent.outputs:
@@ -390,72 +427,217 @@ class Shim:
             self.forget_agent()
         self.channel.send_json(STOPPED, report)
 
-    # -- connections to a server that the agent runs --------------------------------------------
+    # -- connections ----------------------------------------------------------------------------
 
     def dial(self, stream, port):
-        import socket  # only servers are dialed
+        import _socket  # only for agents that serve or connect; its public face takes 5 ms more
 
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        connection.settimeout(DIAL_SECONDS)
+        dialed = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        dialed.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        dialed.settimeout(DIAL_SECONDS)
         try:
-            connection.connect(("127.0.0.1", port))
+            dialed.connect(("127.0.0.1", port))
         except OSError as error:
-            connection.close()
+            dialed.close()
             self.channel.send_json(DIALED, {"error": error.strerror or str(error)}, stream)
             return
-        connection.setblocking(False)
-        self.connections[stream] = Connection(self, stream, connection)
         self.channel.send_json(DIALED, {}, stream)
+        self.connections[stream] = Connection(self, stream, dialed)
+
+    def forget(self, connection):
+        self.connections.pop(connection.stream, None)
+        if self.listener and connection.stream >= ACCEPTED_NUMBERS:
+            self.listener.made_room()
+
+    def hang_up(self):
+        """Ends all connections at once; the host knows, and has forgotten them too."""
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+        for connection in self.connections.values():
+            connection.disconnect()
+        self.connections.clear()
+        self.pauses.clear()
+
+
+class Listener:
+    """The gateway's address inside the container: each connection made to it is the host's."""
+
+    def __init__(self, shim, port, connections):
+        import _socket
+
+        self.shim = shim
+        self.socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # for the accepted too
+        self.socket.bind(("127.0.0.1", port))
+        self.socket.listen(BACKLOG)
+        self.room = connections  # taken until the host, too, has closed its side
+        self.last = -1
+        self.listen()
+
+    def listen(self):
+        self.shim.watch(self.socket.fileno(), self.on_connection)
+
+    def on_connection(self, _event):
+        import _socket
+
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self.room == 0:
+                self.shim.unwatch(self.socket.fileno())  # the backlog waits
+                return
+            try:
+                descriptor, _ = self.socket._accept()  # noqa: SLF001 - `accept` is not of C
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptor or no memory left; it would be told to us without end
+                self.shim.unwatch(self.socket.fileno())
+                self.shim.pause(self.listen)
+                return
+            accepted = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, descriptor)
+            self.room -= 1
+            self.last = (self.last + 1) % ACCEPTED_NUMBERS
+            stream = ACCEPTED_NUMBERS | self.last
+            self.shim.channel.send(ACCEPTED, stream=stream)
+            self.shim.connections[stream] = Connection(self.shim, stream, accepted)
+
+    def made_room(self):
+        self.room += 1
+        if self.room == 1:
+            self.listen()
+
+    def close(self):
+        self.shim.unwatch(self.socket.fileno())
+        self.socket.close()
 
 
 class Connection:
-    """A TCP connection inside the container, relayed as DATA and CLOSE frames."""
+    """A TCP connection inside the container, relayed; neither side sends beyond the window."""
 
     def __init__(self, shim, stream, connection):
+        import _socket
+
         self.shim = shim
         self.stream = stream
         self.socket = connection
-        self.pending = bytearray()
+        self.write_side = _socket.SHUT_WR
+        self.events = select.POLLIN
+        self.pending = bytearray()  # from the host; at most a window, since it keeps to its credit
+        self.delivered = 0  # of what came from the host, and not credited yet
+        self.room = WINDOW  # bytes that the host still takes
+        self.agent_ended = self.host_ended = self.host_left = self.shut = False
+        connection.setblocking(False)
         shim.watch(connection.fileno(), self.on_event)
 
     def on_event(self, event):
+        if event & select.POLLERR or (event & select.POLLHUP and not self.shut):
+            self.over()  # it was reset
+            return
         if event & select.POLLOUT:
             self.flush()
-        if event & ~select.POLLOUT and self.stream in self.shim.connections:
+        if event & (select.POLLIN | select.POLLHUP):
             self.read()
+        self.settle()
 
     def read(self):
+        size = READ_BYTES if self.host_left else min(READ_BYTES, self.room)
+        if self.socket is None or self.agent_ended or size == 0:
+            return
         try:
-            data = self.socket.recv(READ_BYTES)
+            data = self.socket.recv(size)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if data:
-            self.shim.channel.send(DATA, data, self.stream)
-        else:
-            self.shim.channel.send(CLOSE, stream=self.stream)
-            self.close()
+            self.over()
+            return
+        if not data:
+            self.agent_ended = True
+        if self.host_left:
+            return  # read only because data that nobody read would turn our end into a reset
+        self.room -= len(data)
+        self.shim.channel.send(DATA if data else END, data, self.stream)
 
     def write(self, data):
-        self.pending += data
-        self.flush()
+        if self.socket and not self.host_ended:
+            self.pending += data
+            self.flush()
+            self.settle()
+
+    def allow(self, count):
+        self.room += count
+        self.settle()
+
+    def end(self):
+        self.host_ended = True
+        self.settle()
+
+    def leave(self):
+        """The host wants no more of it, and has no more for it than what is pending."""
+        self.host_ended = self.host_left = True
+        if self.socket is None:
+            self.shim.forget(self)
+            return
+        self.settle()
 
     def flush(self):
         try:
             while self.pending:
-                del self.pending[: self.socket.send(self.pending)]
+                sent = self.socket.send(self.pending)
+                del self.pending[:sent]
+                self.delivered += sent
         except BlockingIOError:
             pass
         except OSError:
-            self.pending.clear()
-        waiting = select.POLLOUT if self.pending else 0
-        self.shim.poll.modify(self.socket.fileno(), select.POLLIN | waiting)
+            self.over()
+            return
+        if self.delivered >= WINDOW // 2 and not self.host_ended:
+            self.shim.channel.send(CREDIT, COUNT.pack(self.delivered), self.stream)
+            self.delivered = 0
 
-    def close(self):
-        self.shim.unwatch(self.socket.fileno())
-        self.shim.connections.pop(self.stream, None)
-        self.socket.close()
+    def settle(self):
+        """Passes the host's end on once all before it is written, and waits for what is next."""
+        if self.socket and self.host_ended and not self.pending and not self.shut:
+            self.shut_down()
+        if self.socket and self.shut and self.agent_ended:
+            self.over()
+        if self.socket and self.shut and self.host_left:
+            self.shim.pause(self.over)
+        if self.socket:
+            self.wait_for_next()
+
+    def shut_down(self):
+        self.shut = True
+        try:
+            self.socket.shutdown(self.write_side)
+        except OSError:
+            self.over()
+
+    def wait_for_next(self):
+        readable = not self.agent_ended and (self.room or self.host_left)
+        wanted = (select.POLLIN if readable else 0) | (select.POLLOUT if self.pending else 0)
+        if wanted == self.events:
+            return
+        self.events = wanted
+        if wanted or not self.shut:  # a reset is told even to those who wait for nothing
+            self.shim.watch(self.socket.fileno(), self.on_event, wanted)
+        else:  # and so is the end of both sides, again and again, before the last data is read
+            self.shim.unwatch(self.socket.fileno())
+
+    def over(self):
+        """Both sides have ended, or it broke: the host hears of it unless it has left."""
+        self.disconnect()
+        if self.host_left:
+            self.shim.forget(self)
+        else:
+            self.shim.channel.send(CLOSE, stream=self.stream)
+
+    def disconnect(self):
+        if self.socket:
+            self.shim.pauses.pop(self.over, None)
+            self.shim.unwatch(self.socket.fileno())
+            self.socket.close()
+            self.socket = None
+            self.pending.clear()
 
 
 class Collector:

@@ -15,13 +15,14 @@ from runner.suites.catalog import PACKAGED
 
 def test_it_is_a_catalog() -> None:
     catalog: SuiteCatalog = DirectoryCatalog()
-    assert catalog.names() == ["starter"]
-    assert catalog.load("starter").name == "starter"
+    assert catalog.names() == ["starter", "tools"]
+    assert [catalog.load(name).name for name in catalog.names()] == catalog.names()
 
 
-def test_a_copy_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
-    copy = shutil.copytree(PACKAGED["starter"], tmp_path / "copy")
-    assert DirectoryCatalog().load(str(copy)) == DirectoryCatalog().load("starter")
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_copy_elsewhere_has_the_same_digest(name: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(PACKAGED[name], tmp_path / "copy")
+    assert DirectoryCatalog().load(str(copy)) == DirectoryCatalog().load(name)
 
 
 def test_a_name_comes_before_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +35,6 @@ def test_a_name_comes_before_a_directory(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["nosuch", "/no/such", "", "a\nb", "~nobody/x", "a\0b"])
 def test_an_unknown_name(name: str) -> None:
-    with pytest.raises(UsageError, match="known suites: starter; or give a directory") as raised:
+    with pytest.raises(UsageError, match="known suites: starter, tools; or give") as raised:
         DirectoryCatalog().load(name)
     assert str(raised.value).isprintable()

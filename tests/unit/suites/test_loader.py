@@ -65,7 +65,8 @@ difficulty = "expert"
 prompt = \"\"\"
 Two
 lines\"\"\"
-tools = ["calculator"]
+tools = ["calculator", "clock"]
+tool_setups.clock.now = "2026-01-05T09:00:00Z"
 limits.time_seconds = 20
 limits.memory_bytes = 1048576
 token_budget = 1000
@@ -86,7 +87,8 @@ pattern = "z"
     (task,) = load_suite(write(tmp_path, reasoning="", planning=content)).tasks
     assert task.category is BenchmarkCategory.PLANNING
     assert task.prompt.text == "Two\nlines"
-    assert task.prompt.tools == ("calculator",)
+    assert task.prompt.tools == ("calculator", "clock")
+    assert task.tool_setups == {"clock": {"now": "2026-01-05T09:00:00Z"}}
     assert task.limits.given() == {"time_seconds": 20, "memory_bytes": 1048576}
     assert (task.token_budget, task.version, task.difficulty) == (1000, "3", Difficulty.EXPERT)
     assert [criterion.weight for criterion in task.answer_key.criteria] == [2.5, 1.0]
@@ -126,6 +128,10 @@ TASKS = {
     TASK + "limits.time_seconds = inf" + CRITERION: "limits.time_seconds: is not a finite number",
     TASK + "token_budget = 0" + CRITERION: "field token_budget",
     TASK + "tools = 'x'" + CRITERION: "field tools",
+    TASK + "tools = ['clock', 'clock']" + CRITERION: "field tools: names 'clock' 2 times",
+    TASK + "tool_setups.clock.step_seconds = 1" + CRITERION: (
+        "field tool_setups: sets up 'clock', which is not among the task's tools (add it to tools"
+    ),
     (TASK + CRITERION).replace("Compute", " " * 100_000): "field prompt: is 1000",
     (TASK + CRITERION).replace("Compute: 1 + 1. Answer with the number alone.", " \\u200b"): (
         "field prompt: is empty"

@@ -34,7 +34,7 @@ def dumped(value: object) -> bytes:
 
 def hello(**changes: Any) -> bytes:
     value = {
-        "protocol": 1,
+        "protocol": 2,
         "python": "3.11.2",
         "pid": 1,
         "identity": SHIM,

@@ -17,6 +17,7 @@ from runner.evaluation.stages import Stopwatch
 from runner.testing import FakeSandbox
 from runner.transport import ShimTransport, conversation
 from runner.transport.frames import HEADER, Kind
+from runner.transport.link import QUEUED_FRAMES
 from tests.unit.transport.scripted_shim import (
     COLLECTED,
     FUNCTION,
@@ -59,7 +60,7 @@ def shim(start: Any, **more: Any) -> ScriptedShim:
 @pytest.mark.parametrize(
     ("opening", "error", "says"),
     [
-        (hello(protocol=2), LimitNotApplied, "protocol 2"),
+        (hello(protocol=1), LimitNotApplied, "protocol 1"),
         (hello(interfaces=["eth0", "lo"]), LimitNotApplied, "kernel_loopback_only"),
         (hello(mounts=[["/", "overlay", "rw"]]), LimitNotApplied, "kernel_root_read_only"),
         (hello(mounts=[["/", "overlay", "ro"]]), LimitNotApplied, "kernel_shim_read_only"),
@@ -196,6 +197,46 @@ async def test_a_shim_that_does_not_stop_is_not_waited_for(monkeypatch: pytest.M
     monkeypatch.setattr(conversation, "STOP_SECONDS", 0.01)
     _, stopped, _ = await asked(shim([STARTED, exited()], STOP=[[]]))
     assert not stopped
+
+
+class Congested(ScriptedShim):
+    """Reads no request before the host has taken all that it says, as when its stdout is full."""
+
+    def __init__(self, opening: bytes, answers: Answers) -> None:
+        super().__init__(opening, answers)
+        self.left = 10 * QUEUED_FRAMES
+        self.rid_of_it = asyncio.Event()
+
+    async def read(self) -> bytes:
+        if not self._leaving.empty() or not self.asked(Kind.START):
+            return await super().read()
+        self.left -= 1
+        if self.left == 0:
+            self.rid_of_it.set()
+        return frame(Kind.OUTPUT, b"x", 1) if self.left > 0 else await super().read()
+
+    async def write(self, data: bytes) -> None:
+        if self.asked(Kind.START):
+            await self.rid_of_it.wait()
+        await super().write(data)
+
+
+@pytest.mark.parametrize("needs_files", [False, True])
+async def test_output_that_nobody_waits_for_does_not_keep_a_request_from_the_shim(
+    needs_files: bool,
+) -> None:
+    files = [frame(Kind.CGROUP, {"memory.peak": "7"})]
+    script = Congested(
+        hello(),
+        {Kind.START: [[STARTED, exited()]], Kind.STOP: [STOPPED], Kind.READ_CGROUP: files},
+    )
+    async with FakeSandbox().session(STDIO, LIMITS, Stopwatch()) as session:
+        session.channel = script  # type: ignore[assignment]
+        async with ShimTransport().open(session, STDIO, LIMITS) as talk:
+            await talk.ask(PROMPT, {})
+            if needs_files:
+                assert await talk.read_cgroup() == {"memory.peak": "7"}
+            assert await talk.stop()
 
 
 async def test_no_cgroup_files_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ MESSAGES: list[type[Message]] = [
     *(Hello, Started, Exited, Stopped, Failed, Dialed, File, Collected, CgroupFiles)
 ]
 HELLO = {
-    "protocol": 1,
+    "protocol": 2,
     "python": "3.11.2",
     "pid": 1,
     "identity": "Uid: 0 0 0 0",

@@ -210,7 +210,7 @@ def test_a_directory_that_is_not_there(collect: Callable[..., list[Frame]], tmp_
 
 def test_its_hello_is_one_that_we_understand(shim: ModuleType) -> None:
     hello = parse(Hello, shim.as_json(shim.hello()).encode())
-    assert hello.protocol == 1
+    assert hello.protocol == 2
     assert "/" in [point for point, _, _ in hello.mounts]
     assert "NoNewPrivs" in hello.identity
     assert set(shim.OUR_MOUNTS) == {"/", SHIM_DIRECTORY}

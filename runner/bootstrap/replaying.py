@@ -1,0 +1,192 @@
+"""A run is run again against its own recording: same image, no model, no tool, no key."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import secrets
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runner.bootstrap.host import host_for
+from runner.bootstrap.planning import plan_again
+from runner.bootstrap.running import executed, interruptible
+from runner.config import Settings
+from runner.domain import (
+    EXCHANGES,
+    BenchmarkExecution,
+    BenchmarkTask,
+    Divergence,
+    RecordedAttempt,
+    RunPlan,
+    TaskExecution,
+)
+from runner.errors import UsageError
+from runner.ports import Notify, Say
+from runner.records import RunDirectory, find_run, load_attempts, new_run_id
+from runner.records.archive import load_lock, load_run_submission
+from runner.records.verifier import ReproducibilityVerifier
+
+Originals = dict[tuple[str, int], RecordedAttempt]
+"""The final attempt of each task and repeat, by these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayedTask:
+    """One task beside its replay."""
+
+    original: TaskExecution
+    replayed: TaskExecution
+    differences: tuple[str, ...]
+    """One line each; figures that vary from run to run are not among them."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether the replay asked the same, answered the same and was judged the same."""
+        return not self.differences and self.divergence is None
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """The first request of the replay that the recording does not have."""
+        return self.replayed.divergence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What came of a replay."""
+
+    tasks: tuple[ReplayedTask, ...]
+    execution: BenchmarkExecution
+    path: Path
+    """The replay's own run directory."""
+
+
+def side_by_side(divergence: Divergence, width: int) -> list[tuple[str, str]]:
+    """The recorded request and the replay's, in lines of `width`; hostile text is escaped."""
+    from runner.gateway import differences  # noqa: PLC0415 - shown only where one diverged
+
+    return differences.side_by_side(divergence, width)
+
+
+def replay(
+    settings: Settings,
+    run_id: str,
+    tasks: Sequence[str] = (),
+    observers: Sequence[Notify] = (),
+    say: Say = lambda _: None,
+) -> Replay:
+    """Runs the tasks of a run that match a pattern of `tasks` again, against what it recorded.
+
+    `run_id` may be a unique prefix. Raises RunnerError; UsageError for a run that cannot be
+    replayed.
+    """
+    return asyncio.run(_replay(settings, run_id, tasks, observers, say))
+
+
+async def _replay(
+    settings: Settings,
+    run_id: str,
+    patterns: Sequence[str],
+    observers: Sequence[Notify],
+    say: Say,
+) -> Replay:
+    path = find_run(settings.storage.runs_dir.expanduser(), run_id)
+    originals = _originals(path)
+    submission = load_run_submission(path)
+    if submission.agent_endpoint.remote:
+        raise UsageError(
+            f"run {path.name} asked an agent behind a URL, which no recording can stand in for",
+            remedy="replay a run of a submission that is run here",
+        )
+    async with host_for(settings, submission) as host:
+        lock = load_lock(path)
+        if lock is None:
+            raise UsageError(f"run {path.name} has no lock.json", remedy="it cannot be replayed")
+        again = await interruptible(plan_again(settings, host, lock, submission, say))
+        plan = _plan_of_replay(again, originals, patterns)
+        evidence = RunDirectory(path.parent, plan.run_id)
+        evidence.begin(plan)
+        with closing(evidence):
+            execution, where = await executed(
+                as_replay(settings),
+                host,
+                plan,
+                evidence,
+                observers,
+                recordings=recorded_in(originals),
+            )
+    return Replay(tasks=_compared(originals, execution), execution=execution, path=where)
+
+
+def as_replay(settings: Settings) -> Settings:
+    """No cache and no budget of the run: the recording answers, and costs nothing."""
+    gateway = {"cache_models": False, "cache_tools": False}
+    run = {"reuse": False, "max_tokens": 0, "max_cost_usd": 0.0}
+    return settings.model_copy(
+        update={
+            "gateway": settings.gateway.model_copy(update=gateway),
+            "run": settings.run.model_copy(update=run),
+        }
+    )
+
+
+def _originals(path: Path) -> Originals:
+    """Those that can be read; raises UsageError where there is none with a verdict."""
+    kept = {(a.task_id, a.repeat): a for a in load_attempts(path) if a.execution}
+    judged = {which: a for which, a in kept.items() if a.execution and a.execution.has_verdict}
+    if not judged:
+        raise UsageError(
+            f"run {path.name} has no finished attempt", remedy="replay a run that has ended"
+        )
+    return judged
+
+
+def recorded_in(originals: Originals) -> dict[tuple[str, int], Path]:
+    """Where the exchanges of each attempt are; the file is missing where it had none."""
+    return {which: attempt.path / EXCHANGES for which, attempt in originals.items()}
+
+
+def _plan_of_replay(again: RunPlan, originals: Originals, patterns: Sequence[str]) -> RunPlan:
+    tasks = tuple(task for task in again.tasks if _asked_for(task, originals, patterns))
+    if not tasks:
+        raise UsageError(
+            "no finished task of the run is asked for",
+            remedy=f"`agenttrace runs show {again.run_id}` lists them",
+        )
+    now = datetime.now(UTC)
+    return again.model_copy(
+        update={
+            "run_id": new_run_id(now, secrets.token_bytes(3)),
+            "tasks": tasks,
+            "started_at": now,
+            "replay_of": again.run_id,
+            "queued": False,
+        }
+    )
+
+
+def _asked_for(task: BenchmarkTask, originals: Originals, patterns: Sequence[str]) -> bool:
+    finished = any(task_id == task.task_id for task_id, _ in originals)
+    fits = not patterns or any(fnmatch.fnmatchcase(task.task_id, each) for each in patterns)
+    return finished and fits
+
+
+def _compared(originals: Originals, execution: BenchmarkExecution) -> tuple[ReplayedTask, ...]:
+    verifier = ReproducibilityVerifier()
+    pairs = (
+        (originals[e.task_id, e.repeat].execution, e)
+        for e in execution.task_executions
+        if (e.task_id, e.repeat) in originals
+    )
+    return tuple(
+        ReplayedTask(
+            original=original,
+            replayed=replayed,
+            differences=tuple(verifier.verify_executions_match(original, replayed)[1]),
+        )
+        for original, replayed in pairs
+        if original
+    )

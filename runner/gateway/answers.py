@@ -1,0 +1,58 @@
+"""Sends what a call is answered with, whole or as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, runtime_checkable
+
+from runner.gateway.calls import Answer
+from runner.gateway.cycle import Send
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A stream that holds something, such as an upstream's connection."""
+
+    async def aclose(self) -> None:
+        """Gives it up, also before its end."""
+        ...
+
+
+async def send_answer(answer: Answer, send: Send) -> None:
+    """Sends it; a stream is begun before anything else, and closed whatever happens."""
+    if isinstance(answer.body, bytes):
+        length = (b"content-length", str(len(answer.body)).encode())
+        await send(_start(answer, length))
+        await send({"type": "http.response.body", "body": answer.body})
+    else:
+        await _send_stream(answer, answer.body, send)
+
+
+async def _send_stream(answer: Answer, body: AsyncIterator[bytes], send: Send) -> None:
+    async with AsyncExitStack() as stack:
+        if isinstance(body, Closable):
+            stack.push_async_callback(body.aclose)
+        # Its first piece comes first: an iterator that was never begun has nothing to close.
+        first = await anext(body, b"")
+        await send(_start(answer, (b"cache-control", b"no-cache")))
+        await send(_piece(first))
+        async for chunk in body:
+            await send(_piece(chunk))
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:
+    headers = {"content-type": answer.content_type, **answer.headers}
+    return {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": [
+            *((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()),
+            *more,
+        ],
+    }
+
+
+def _piece(chunk: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": chunk, "more_body": True}

@@ -1,0 +1,1 @@
+"""Where models are: providers over HTTP, and rules that need no network."""
