@@ -6,16 +6,17 @@ are in the environment, where the SDKs of OpenAI and Anthropic look for them too
 
 import json
 import os
+import urllib.error
 import urllib.request
 
 GATEWAY = os.environ["AGENTTRACE_GATEWAY_URL"]
-MODEL = os.environ.get("MODEL", "agenttrace/scripted")
+MODEL = "agenttrace/scripted"  # answers by rules; put a language model's name here
 TURNS = 8
 
 
 def answer(prompt: str, config: dict) -> str:
     messages = [{"role": "user", "content": prompt}]
-    tools = ask("/tools?format=openai") if config["tools"] else None
+    tools = ask("/tools?format=openai")["tools"]
     for _ in range(TURNS):
         message = chat(messages, tools)
         messages.append(message)
@@ -25,9 +26,9 @@ def answer(prompt: str, config: dict) -> str:
     return messages[-1].get("content") or ""
 
 
-def chat(messages: list, tools: list | None) -> dict:
+def chat(messages: list, tools: list) -> dict:
     request = {"model": MODEL, "messages": messages, "temperature": 0}
-    if tools:
+    if tools:  # the API wants none rather than an empty list
         request["tools"] = tools
     return ask("/v1/chat/completions", request)["choices"][0]["message"]
 
@@ -39,12 +40,15 @@ def use(call: dict) -> dict:
     return {"role": "tool", "tool_call_id": call["id"], "content": json.dumps(result)}
 
 
-def ask(path: str, body: object = None) -> object:
+def ask(path: str, body: dict | None = None) -> dict:
     headers = {
         "Content-Type": "application/json",
         "Authorization": f"Bearer {os.environ['AGENTTRACE_GATEWAY_KEY']}",
     }
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(GATEWAY + path, data, headers)
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
+    try:
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{path}: {error}: {error.read().decode()}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -17,6 +19,7 @@ from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import Price, Upstream
 from runner.gateway.gateway import GatewayPolicy, ModelGateway
 from runner.gateway.ledger import Ledger
+from runner.gateway.counting import SCRIPTED
 from runner.gateway.prices import Prices
 from runner.gateway.replay import Recording
 from runner.ports import Breakers, Gateway
@@ -65,10 +68,19 @@ async def opened_gateway(
             on_spending=journal.append,
             seed=plan.seed,
         )
+        warming = asyncio.create_task(_warmed(plan, given))
         try:
             yield gateway
         finally:
+            await warming
             await gateway.close()
+
+
+async def _warmed(plan: RunPlan, given: GatewaySettings) -> None:
+    """Imports what serves connections before the first task's time runs, where some will come."""
+    with_tools = any(task.prompt.tools for task in plan.tasks)
+    if with_tools or given.models != (SCRIPTED,):
+        await asyncio.to_thread(importlib.import_module, "runner.gateway.assembly")
 
 
 def policy_of(given: GatewaySettings) -> GatewayPolicy:

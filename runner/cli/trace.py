@@ -103,6 +103,7 @@ Examples:
     help="Where the runs' directories are.  [setting storage.runs_dir]",
 )
 @settings_options
+@json_option
 def export(
     *,
     run: str,
@@ -113,11 +114,13 @@ def export(
     output: Path | None,
     runs_dir: Path | None,
     profile: str | None,
+    as_json: bool,
 ) -> None:
     """Write the attempts of RUN in the form of another program.
 
     Several trajectories are a line each on stdout, and a file each with -o. Texts come from what
-    was recorded (exchanges.jsonl), without what looks like a key.
+    was recorded (exchanges.jsonl), without what looks like a key. What goes to stdout is JSON in
+    any case; with -o and --json, the names of the files are.
     """
     from runner.records import find_run
     from runner.records.exports import Format, export_run
@@ -129,23 +132,30 @@ def export(
     if output is None:
         for each in files:
             click.echo(each.data, nl=False)
-    else:
-        _write(files, output)
+        return
+    written = _write(files, output)
+    if as_json:
+        print_json({"files": written})
+        return
+    for path in written:
+        say(f"wrote {path}")
 
 
-def _write(files: Iterator[ExportedFile], output: Path) -> None:
-    """One file as it is called, several into a directory of that name."""
+def _write(files: Iterator[ExportedFile], output: Path) -> list[Path]:
+    """One file as it is called, several into a directory of that name; where they are."""
     from runner.records.durable import replace_synced, storing
 
     first, second = next(files), next(files, None)
     several = second is not None or output.is_dir()
+    written = []
     with storing(output):
         if several:
             output.mkdir(parents=True, exist_ok=True)
         for each in chain([first], [second] if second else [], files):
             path = output / each.name if several else output
             replace_synced(path, each.data)
-            say(f"wrote {path}")
+            written.append(path)
+    return written
 
 
 @trace.command(

@@ -52,7 +52,8 @@ def judge(
 
 def over_budget(use: GatewayUse) -> Verdict | None:
     """The budget of the attempt that a call of its would have broken."""
-    spent = f"{use.tokens_input + use.tokens_output} tokens in {len(use.model_calls)} calls"
+    answered = sum(not call.refused for call in use.model_calls)
+    spent = f"{use.tokens_input + use.tokens_output} tokens in {answered} calls"
     match use.over_budget:
         case None:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from runner.gateway.calls import Answer
@@ -20,7 +20,7 @@ class Closable(Protocol):
 
 
 async def send_answer(answer: Answer, send: Send) -> None:
-    """Sends it; a stream is begun before anything else, and closed whatever happens."""
+    """Sends it; a stream is begun before anything else, and left only at its end or closed."""
     if isinstance(answer.body, bytes):
         length = (b"content-length", str(len(answer.body)).encode())
         await send(_start(answer, length))
@@ -30,16 +30,26 @@ async def send_answer(answer: Answer, send: Send) -> None:
 
 
 async def _send_stream(answer: Answer, body: AsyncIterator[bytes], send: Send) -> None:
-    async with AsyncExitStack() as stack:
-        if isinstance(body, Closable):
-            stack.push_async_callback(body.aclose)
-        # Its first piece comes first: an iterator that was never begun has nothing to close.
-        first = await anext(body, b"")
+    # Its first piece comes first: a generator that was never begun has nothing to settle.
+    chunk = await anext(body, None)
+    async with _closed_if_left(body):
         await send(_start(answer, (b"cache-control", b"no-cache")))
-        await send(_piece(first))
-        async for chunk in body:
-            await send(_piece(chunk))
-        await send({"type": "http.response.body", "body": b""})
+    while chunk is not None:
+        async with _closed_if_left(body):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        chunk = await anext(body, None)
+    await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def _closed_if_left(body: AsyncIterator[bytes]) -> AsyncIterator[None]:
+    """Closes a stream that is left before its end; one that raised by itself has ended."""
+    try:
+        yield
+    except BaseException:
+        if isinstance(body, Closable):
+            await body.aclose()
+        raise
 
 
 def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:
@@ -52,7 +62,3 @@ def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:
             *more,
         ],
     }
-
-
-def _piece(chunk: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": chunk, "more_body": True}

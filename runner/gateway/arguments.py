@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from pydantic import JsonValue
 
 _ARGUMENT_BYTES = 256 * 1024
 _DEEPEST = 32
+_VALUES = 10_000
+"""Checking a schema takes microseconds for each."""
 _ECHO_CHARACTERS = 40
 _EXPECTATION_CHARACTERS = 200
 
@@ -24,8 +27,7 @@ def check_shape(arguments: JsonValue) -> dict[str, JsonValue]:
     """`arguments`, an object of JSON that is neither too deep nor too large; raises Unfit."""
     if not isinstance(arguments, dict):
         raise Unfit("arguments must be a JSON object")
-    if _depth_beyond(arguments, _DEEPEST):
-        raise Unfit(f"arguments are nested more than {_DEEPEST} deep")
+    _check_depth_and_number(arguments)
     try:
         size = len(json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode())
     except ValueError:
@@ -85,14 +87,19 @@ def _stray(error: ValidationError) -> str:
     return next((key for key in given if key not in known), "")
 
 
-def _depth_beyond(value: JsonValue, limit: int) -> bool:
-    """Whether `value` is nested deeper than `limit`; its own depth is not trusted to a stack."""
-    level: Sequence[JsonValue] = [value]
-    for _ in range(limit):
-        level = [child for each in level for child in _children(each)]
+def _check_depth_and_number(arguments: JsonValue) -> None:
+    """Level by level: what is nested deeper than Python's stack must not get onto it."""
+    level: Sequence[JsonValue] = [arguments]
+    left = _VALUES
+    for _ in range(_DEEPEST + 1):
+        children = (child for each in level for child in _children(each))
+        level = list(itertools.islice(children, left + 1))
+        left -= len(level)
+        if left < 0:
+            raise Unfit(f"arguments have more than {_VALUES} values")
         if not level:
-            return False
-    return any(isinstance(each, (dict, list)) for each in level)
+            return
+    raise Unfit(f"arguments are nested more than {_DEEPEST} deep")
 
 
 def _children(value: JsonValue) -> Iterable[JsonValue]:

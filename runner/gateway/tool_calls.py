@@ -71,7 +71,7 @@ class ToolCalls:
             entry.refused, entry.error = refusal, refusal.message
             raise
         except BaseException:
-            entry.error = "the call was broken off"
+            entry.error, entry.complete = "the call was broken off", False
             raise
         finally:
             entry.end()
@@ -153,6 +153,7 @@ class ToolCalls:
                     "seconds": entry.seconds,
                     "cached": entry.cached,
                     "refused": code,
+                    "complete": entry.complete,
                 }
             )
         )
@@ -190,6 +191,7 @@ class _Entry:
         self.error = ""
         self.refused: Refused | None = None
         self.cached = False
+        self.complete = True
         self.recorded = True
 
     def end(self) -> None:

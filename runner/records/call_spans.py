@@ -9,7 +9,7 @@ from runner.domain.gateway import Api, ModelCall, ToolCall
 from runner.records import semconv
 from runner.records.call_texts import CallTexts
 from runner.records.encoding import Json, attributes, event, json_text, nanos, span_id
-from runner.records.redaction import kept_value
+from runner.records.redaction import kept_value, without_keys
 
 _NAME_CHARACTERS = 200
 _FIRST_ERROR_STATUS = 400
@@ -72,7 +72,7 @@ def _status(call: ModelCall | ToolCall) -> Json:
     failure = failure_of(call)
     if not failure:
         return {}
-    detail = call.error if isinstance(call, ToolCall) else ""
+    detail = without_keys(call.error) if isinstance(call, ToolCall) else ""
     message = ": ".join(part for part in (failure, detail) if part)
     return {"status": {"code": semconv.STATUS_ERROR, "message": message}}
 

@@ -178,7 +178,8 @@ def _send(
 def _pause(state: tenacity.RetryCallState, patience: Patience) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.pause_seconds if isinstance(error, _Transient) else None
-    backoff = tenacity.wait_exponential_jitter(initial=patience.first_pause_seconds, jitter=0.2)
+    first = patience.first_pause_seconds
+    backoff = tenacity.wait_exponential(multiplier=first) + tenacity.wait_random(0, first / 2)
     return min(backoff(state) if asked is None else asked, patience.longest_pause_seconds)
 
 

@@ -32,6 +32,7 @@ from runner.reporting.escape import shorten
 _DETAIL_CHARACTERS = 300
 _OUTPUT_CHARACTERS = 2000
 _BAR_COLUMNS = 16
+_MODEL_COLUMNS = ("calls", "tokens", "cost $")
 
 
 def render_result(
@@ -74,12 +75,13 @@ def _outcome(execution: TaskExecution, console: Console) -> Text:
 
 
 def _tasks_table(execution: BenchmarkExecution, console: Console) -> Table:
-    numbers = ("score", "time s", "cpu s", "peak MB")
+    used_models = _used_models(execution)
+    numbers = ("score", "time s", "cpu s", "peak MB", *(_MODEL_COLUMNS if used_models else ()))
     table = plain_table("task", "outcome", *numbers, right=numbers, fold=("task",))
     for category in execution.category_executions.values():
         table.add_row(Text(category.category.value, style="bold"))
         for each in category.task_executions:
-            table.add_row(*_task_row(each, console))
+            table.add_row(*_task_row(each, console), *(_model_cells(each) if used_models else ()))
         table.add_section()
     return table
 
@@ -93,6 +95,23 @@ def _task_row(execution: TaskExecution, console: Console) -> Iterable[Text]:
     yield seconds_cell(usage.execution_time_seconds)
     yield seconds_cell(usage.cpu_seconds if measured else None)
     yield Text(f"{usage.memory_peak_mb:.0f}" if measured else "-")
+
+
+def _used_models(execution: BenchmarkExecution) -> bool:
+    tasks = execution.task_executions
+    return any(each.model_calls or each.tool_calls for each in tasks)
+
+
+def _model_cells(execution: TaskExecution) -> Iterable[Text]:
+    """Calls of models and tools, tokens, and cost; an unknown cost is said to be unknown."""
+    usage = execution.resource_usage
+    yield Text(f"{usage.api_calls_count}+{usage.tool_calls_count}")
+    yield Text(f"{usage.tokens_total:,}")
+    yield Text(_cost(usage.cost_usd) if usage.api_calls_count else "-")
+
+
+def _cost(cost_usd: float | None) -> str:
+    return "unknown" if cost_usd is None else f"{cost_usd:.4f}"
 
 
 def _label(execution: TaskExecution) -> str:
@@ -137,10 +156,27 @@ def _print_overall(execution: BenchmarkExecution, console: Console, evidence: Pa
     field(console, "suite", f"{execution.suite_name} {execution.suite_version}")
     if execution.status is not ExecutionStatus.COMPLETED:
         field(console, "run", outcome_cell(execution.status, None, console))
+    _print_where_from(execution, console)
     if execution.retried_attempts:
         field(console, "retried", f"{execution.retried_attempts} attempts, for reasons of ours")
     if evidence:
         field(console, "evidence", evidence)
+
+
+def _print_where_from(execution: BenchmarkExecution, console: Console) -> None:
+    """What was not made anew."""
+    if execution.replay_of:
+        field(console, "replay of", inert(execution.replay_of))
+    tasks = execution.task_executions
+    if reused := sum(bool(each.reused_from) for each in tasks):
+        field(console, "reused", f"{reused} results of earlier runs")
+    if cached := sum(_from_cache(each) for each in tasks) * (not execution.replay_of):
+        field(console, "cached", f"{cached} tasks had answers from a cache")
+
+
+def _from_cache(execution: TaskExecution) -> bool:
+    models, tools = execution.model_calls, execution.tool_calls
+    return any(call.cached for call in models) or any(call.cached for call in tools)
 
 
 # -- an attempt ----------------------------------------------------------------------------------
@@ -162,6 +198,22 @@ def _print_usage(execution: TaskExecution, console: Console) -> None:
         f" ({usage.memory_peak_source or 'not measured'}); {usage.oom_kills} oom kills",
     )
     field(console, "other", _other_usage(usage))
+    if execution.model_calls or execution.tool_calls:
+        field(console, "models", _models_used(usage))
+    for mismatch in execution.claim_mismatches:
+        field(console, "claim", Text(shorten(mismatch, _DETAIL_CHARACTERS), style="yellow"))
+    if execution.reused_from:
+        field(console, "reused", f"the result of run {shorten(execution.reused_from, 200)}")
+
+
+def _models_used(usage: ResourceUsage) -> str:
+    waited = usage.provider_wait_seconds
+    return (
+        f"{usage.api_calls_count} calls, {usage.tool_calls_count} of tools;"
+        f" {usage.tokens_input:,} tokens in, {usage.tokens_output:,} out"
+        f" ({usage.token_source or 'not counted'}); cost {_cost(usage.cost_usd)} USD;"
+        f" {usage.model_seconds:.3f} s with models, {waited:.3f} s excused"
+    )
 
 
 def _other_usage(usage: ResourceUsage) -> str:

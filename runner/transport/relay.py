@@ -47,6 +47,8 @@ class Relay:
     async def _serve(self, stream: Stream) -> None:
         try:
             await self._access.serve(stream)
+        except ConnectionError:
+            pass  # the agent went away; told to the log, it could fill that
         except Exception:  # noqa: BLE001 - a fault of ours must not end the others
             _log.exception("a connection of an agent's could not be served to its end")
         finally:

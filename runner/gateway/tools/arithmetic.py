@@ -186,14 +186,13 @@ def _root(value: Number) -> Number:
     return root if root * root == exact else math.sqrt(exact)
 
 
-def _round(value: Number, digits: Number | None = None) -> Number:
+def _round(value: Any, digits: Number = 0) -> Number:
     """Halves go to the even neighbour."""
-    if digits is None:
-        return int(round(value))
     places = Fraction(digits)
     if places.denominator != 1 or abs(places) > _ROUND_DIGITS:
         raise CannotCompute(f"round takes a whole number of at most {_ROUND_DIGITS} digits")
-    return round(value, int(places))
+    rounded: Number = round(value, int(places)) if places else round(value)
+    return rounded
 
 
 def _smallest(*values: Any) -> Number:

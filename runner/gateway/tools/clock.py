@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -13,6 +13,8 @@ from runner.domain import ToolAnswer, ToolDefinition
 from runner.gateway.tools.setup import ToolSetup
 
 _DEFAULT_NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+"""Not by `strftime`, which would ask the host's locale."""
 _MOMENT: dict[str, JsonValue] = {"type": "string", "maxLength": 40}
 
 _DEFINITION = ToolDefinition(
@@ -100,12 +102,15 @@ class Clock:
         return now
 
 
-def _told(moment: datetime, zone: ZoneInfo) -> JsonValue:
+def _told(moment: datetime, zone: tzinfo) -> JsonValue:
     local = moment.astimezone(zone)
-    return {"time": local.isoformat(), "weekday": local.strftime("%A"), "timezone": zone.key}
+    weekday = _WEEKDAYS[local.weekday()]
+    return {"time": local.isoformat(), "weekday": weekday, "timezone": str(zone)}
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC  # also where the host has no time zone database
     # A look-up among known names, since ZoneInfo makes paths of what it is given.
     if name not in _zone_names():
         raise ValueError("there is no time zone of that name; use one such as Europe/Vienna or UTC")
@@ -117,7 +122,7 @@ def _zone_names() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _moment(arguments: Mapping[str, JsonValue], name: str, zone: ZoneInfo) -> datetime:
+def _moment(arguments: Mapping[str, JsonValue], name: str, zone: tzinfo) -> datetime:
     if name not in arguments:
         raise ValueError(f"{name} is missing")
     try:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue
 
 from runner.domain import ToolAnswer, ToolDefinition
+from runner.domain.text import one_line
 from runner.gateway.tools.setup import ToolSetup
 from runner.gateway.tools.sqlite import LONGEST_VALUE, Bounds, confine, connect
 
@@ -190,5 +191,4 @@ def _reason(error: Exception) -> str:
         case sqlite3.DataError():
             return f"a value is larger than {LONGEST_VALUE} bytes"
         case _:
-            line = " ".join(str(error).split())[:300]
-            return f"SQLite says: {line}"
+            return one_line(f"SQLite says: {' '.join(str(error).split())}")

@@ -18,18 +18,19 @@ class Ranking:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._counts = [Counter(words_of(text)) for text in texts]
-        lengths = [counts.total() for counts in self._counts]
-        self._average = max(1.0, sum(lengths) / max(1, len(lengths)))
+        self._lengths = [counts.total() for counts in self._counts]
+        self._average = max(1.0, sum(self._lengths) / max(1, len(texts)))
         self._holding = Counter(word for counts in self._counts for word in counts)
 
     def best(self, query: str) -> list[tuple[int, float]]:
         """Index and score of each text with a word of `query`, best first, ties by index."""
         words = sorted(set(words_of(query)[:_QUERY_WORDS]))
-        scores = [(i, self._score(words, counts)) for i, counts in enumerate(self._counts)]
+        scores = [(index, self._score(words, index)) for index in range(len(self._counts))]
         return sorted(((i, s) for i, s in scores if s > 0), key=lambda pair: (-pair[1], pair[0]))
 
-    def _score(self, words: Sequence[str], counts: Counter[str]) -> float:
-        length = 1 - _B + _B * counts.total() / self._average
+    def _score(self, words: Sequence[str], index: int) -> float:
+        counts = self._counts[index]
+        length = 1 - _B + _B * self._lengths[index] / self._average
         return math.fsum(
             self._rarity(word) * counts[word] * (_K1 + 1) / (counts[word] + _K1 * length)
             for word in words

@@ -13,7 +13,7 @@ from typing import Any
 STEPS = 5_000_000
 """Steps of SQLite's virtual machine for one statement: the same statement always ends alike."""
 _STEPS_BETWEEN_LOOKS = 1_000
-_SECONDS = 8.0
+_SECONDS = 3.0
 """Behind the steps, which are the rule: some take much longer than others."""
 _MEMORY_BYTES = 256 * 1024 * 1024
 """By which the whole process may grow while a statement runs; behind the steps too."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
@@ -14,7 +15,7 @@ from runner.gateway.tools.setup import ToolSetup
 _PATH_CHARACTERS = 200
 _FILES = 500
 _FILE_BYTES = 64 * 1024
-_TOTAL_BYTES = 2 * 1024 * 1024
+_TOTAL_BYTES = 512 * 1024
 _HITS = 50
 _LINE_CHARACTERS = 500
 _STEP = re.compile(r"[A-Za-z0-9_ .-]{1,80}")
@@ -173,14 +174,18 @@ class Workspace:
     def _search(self, folder: str, text: str) -> ToolAnswer:
         if not text:
             return ToolAnswer(error="search needs a text")
-        wanted = text.casefold()
+        found = self._lines_with(text.casefold(), folder)
         hits: list[JsonValue] = [
             {"path": path, "line": number, "text": line[:_LINE_CHARACTERS]}
-            for path in self._below(folder)
-            for number, line in enumerate(self._files[path].splitlines(), start=1)
-            if wanted in line.casefold()
+            for path, number, line in itertools.islice(found, _HITS)
         ]
-        return ToolAnswer(result={"hits": hits[:_HITS], "total": len(hits)})
+        return ToolAnswer(result={"hits": hits, "total": len(hits) + sum(1 for _ in found)})
+
+    def _lines_with(self, folded: str, folder: str) -> Iterator[tuple[str, int, str]]:
+        for path in self._below(folder):
+            for number, line in enumerate(self._files[path].splitlines(), start=1):
+                if folded in line.casefold():
+                    yield path, number, line
 
 
 def _clash(path: str, files: Mapping[str, str]) -> bool:

@@ -15,7 +15,6 @@ from runner.records.exports.chosen import Choice, ExportedRun, choose
 from runner.records.exports.inspect import inspect_log
 from runner.records.exports.otlp import otlp_lines
 
-
 _SURROGATE = "\\ud"
 """How an escape of one begins, whether alone or of a pair."""
 

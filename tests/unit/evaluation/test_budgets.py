@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from runner.domain import (
     FailureReason,
     GatewayUse,
     ModelCall,
+    Prompt,
     ResourceUsage,
     TokenSource,
     ToolCall,
@@ -135,7 +137,17 @@ async def test_a_spent_run_ends_without_a_verdict_and_with_what_was_spent(
 async def test_tasks_in_progress_go_on_when_the_run_is_spent(evidence: MemoryEvidence) -> None:
     spent = GatewayUse(spent_out=True)
     gateway = FakeGateway(lambda task_id: spent if task_id == "a" else TWO_CALLS)
-    run = executor(evidence, named, gateway=gateway, given=plan("abcd", parallelism=2))
+    begun = asyncio.Event()
+
+    async def agent(prompt: Prompt, config: object) -> str:
+        if prompt.task_id == "b":
+            begun.set()
+            while not evidence.kept:
+                await asyncio.sleep(0.001)
+        await begun.wait()
+        return named(prompt, config)
+
+    run = executor(evidence, agent, gateway=gateway, given=plan("abcd", parallelism=2))
     with pytest.raises(SpendingLimitReached):
         await run.execute_benchmark()
     judged = [each.execution.task_id for each in evidence.kept if each.execution.has_verdict]

@@ -11,30 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain import Api
+from runner.gateway.exchanges import ExchangeLog
 from runner.records.answers import said, tool_answer
 from runner.records.conversation import AskedTool, Turn, told
 from runner.records.exchanges import RecordedExchange, read_exchanges
 from tests.unit.records.calls import exchange, exchanges, stream, write_exchanges
 
+NAMES = (
+    *("messages", "role", "content", "type", "text", "tool_calls", "function", "input", "choices"),
+    *("message", "delta", "index", "output", "id", "name", "arguments", "system"),
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["messages", "role", "content", "type", "text", "tool_calls", "function", "input"]
-                + [
-                    "choices",
-                    "message",
-                    "delta",
-                    "index",
-                    "output",
-                    "id",
-                    "name",
-                    "arguments",
-                    "system",
-                ]
-            ),
+            st.sampled_from(NAMES),
             inner,
             max_size=4,
         )
@@ -205,3 +197,15 @@ def test_a_line_too_long_is_passed_over(tmp_path: Path, monkeypatch: pytest.Monk
     assert [each.number for each in read_exchanges(path)] == [1, 2, 3]
     monkeypatch.setattr("runner.records.exchanges._FILE_BYTES", 1)
     assert [each.number for each in read_exchanges(path)] == []
+
+
+def test_what_the_gateway_itself_writes_is_read(tmp_path: Path) -> None:
+    log = ExchangeLog(tmp_path / "exchanges.jsonl")
+    hostile = exchange(4, Api.CHAT, {"messages": [{"role": "user", "content": "\ud800"}]}, "")
+    for each in (*exchanges(), hostile):
+        log.write(each)
+    log.close()
+    found = list(read_exchanges(tmp_path / "exchanges.jsonl"))
+    assert [each.number for each in found] == [1, 2, 3, 4]
+    assert told(found[3]) == (Turn(role="user", text="\ud800"),)
+    assert said(found[2]) == (Turn(role="assistant", text="It is 42."),)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,7 +70,7 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -199,3 +201,12 @@ def test_headers() -> None:
             parse_headers([wrong])
     with pytest.raises(UsageError, match="plain text"):
         push_traces("http://127.0.0.1:1", [], {"x": "\u2028"})
+
+
+def test_who_does_not_push_loads_nothing_for_it() -> None:
+    code = (
+        "import sys, runner.records, runner.records.exports, runner.records.compare;"
+        "print([n for n in ('httpx', 'google.protobuf', 'opentelemetry') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "[]\n"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner.domain import EventKind, ExecutionStatus
+from runner.domain.gateway import EXCHANGES
 from runner.domain.trace import trace_id_of
 from runner.errors import StorageFailed, UsageError
 from runner.ports import Evidence
@@ -20,6 +21,7 @@ from runner.records import (
     list_runs,
     load_attempts,
     load_run,
+    load_trace,
     new_run_id,
     trace_path,
 )
@@ -338,3 +340,23 @@ def test_run_ids_sort_by_time() -> None:
     assert ids == sorted(ids)
     elsewhere = start.astimezone(timezone(timedelta(hours=9)))
     assert new_run_id(elsewhere, b"\x01\x02\x03rest") == "20261122-103800-010203"
+
+
+def test_what_was_exchanged_is_kept_and_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = begun(tmp_path)
+    staging = directory.staging()
+    (staging.parent / EXCHANGES).write_bytes(b"not even JSON\n")
+    number = (staging.parent / EXCHANGES).stat().st_ino
+    real, synced = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept = directory.keep(execution(), reply(), staging)
+    assert (kept / EXCHANGES).read_bytes() == b"not even JSON\n"
+    assert number in synced
+    assert load_trace(kept / "trace.otlp.jsonl"), "a damaged file hides nothing of the rest"

@@ -226,6 +226,25 @@ async def test_a_fault_in_serving_ends_that_connection(caplog: pytest.LogCapture
     assert len(caplog.records) == 1
 
 
+async def test_an_agent_that_goes_away_says_nothing_in_our_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def write_on(connection: Connection) -> None:
+        while True:
+            await connection.write(b"x" * 1000)
+            await asyncio.sleep(0)
+
+    script, access = shim(CONNECTED, frame(Kind.CLOSE, stream=FIRST)), Access(write_on)
+    with caplog.at_level(logging.DEBUG, logger="runner"):
+        async with talking(script, access) as talk:
+            asking = asyncio.create_task(talk.ask(PROMPT, {}))
+            await until(lambda: any(request.kind is Kind.CLOSE for request in script.requests))
+            script.say(exited())
+            await asking
+    assert access.ends == ["ConnectionResetError"]
+    assert caplog.records == []
+
+
 # -- the deadline and the budget ----------------------------------------------------------------
 
 BRIEF = LIMITS.model_copy(update={"time_seconds": 0.1})

@@ -117,6 +117,8 @@ REFUSED = [
     "SELECT 1; SELECT 2",
     "SELEC",
     "SELECT \0 1",
+    "SELECT \x1b[31m",
+    "SELECT 1 AS a, \u202e",
     "SELECT CAST(x'ff' AS TEXT)",
     "SELECT 'x' LIKE '" + "%a" * 100 + "'",
 ]

@@ -79,7 +79,7 @@ async def test_a_file_is_no_folder() -> None:
 async def test_files_and_the_whole_are_bounded() -> None:
     space = tool("workspace")
     assert "65536" in await error(space, operation="write", path="a", content="x" * 65_537)
-    for n in range(32):
+    for n in range(8):
         await ask(space, operation="write", path=f"f{n}", content="x" * 65_536)
     assert "full" in await error(space, operation="write", path="more", content="x")
     assert "65536" in await error(space, operation="append", path="f0", content="x")
