@@ -211,6 +211,8 @@ class GatewaySettings(Noun):
 class RetentionSettings(Noun):
     """What `cleanup` removes."""
 
+    cache_bytes: int = Field(ge=0)
+    """Of answers of models and tools, each."""
     runs_days: float = Field(ge=0)
     """0: nothing."""
     image_bytes: Bytes

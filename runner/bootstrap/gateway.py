@@ -17,9 +17,9 @@ from runner.domain import Budget, RunPlan, TokenSource
 from runner.errors import NotSetUp
 from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import Price, Upstream
+from runner.gateway.counting import SCRIPTED
 from runner.gateway.gateway import GatewayPolicy, ModelGateway
 from runner.gateway.ledger import Ledger
-from runner.gateway.counting import SCRIPTED
 from runner.gateway.prices import Prices
 from runner.gateway.replay import Recording
 from runner.ports import Breakers, Gateway
@@ -54,7 +54,7 @@ async def opened_gateway(
     check_models(given, os.environ)
     if given.script:
         _script_of(given)
-    caches = state_directory(settings, os.environ) / "answers"
+    models, tools = answer_caches(settings)
     with closing(SpendingJournal(run / layout.SPENDING)) as journal:
         gateway = ModelGateway(
             policy_of(given),
@@ -62,8 +62,8 @@ async def opened_gateway(
             own_upstreams=partial(_scripted_of, given),
             prices=partial(_prices_of, given),
             ledger=run_ledger(settings, run),
-            model_cache=AnswerCache(caches / "models") if given.cache_models else None,
-            tool_cache=AnswerCache(caches / "tools") if given.cache_tools else None,
+            model_cache=models if given.cache_models else None,
+            tool_cache=tools if given.cache_tools else None,
             recordings=None if recordings is None else partial(_recording, recordings),
             on_spending=journal.append,
             seed=plan.seed,
@@ -81,6 +81,12 @@ async def _warmed(plan: RunPlan, given: GatewaySettings) -> None:
     with_tools = any(task.prompt.tools for task in plan.tasks)
     if with_tools or given.models != (SCRIPTED,):
         await asyncio.to_thread(importlib.import_module, "runner.gateway.assembly")
+
+
+def answer_caches(settings: Settings) -> tuple[AnswerCache, AnswerCache]:
+    """Of models, and of tools; nothing is made until something is kept in them."""
+    directory = state_directory(settings, os.environ) / "answers"
+    return AnswerCache(directory / "models"), AnswerCache(directory / "tools")
 
 
 def policy_of(given: GatewaySettings) -> GatewayPolicy:

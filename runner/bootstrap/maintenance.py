@@ -7,6 +7,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 
+from runner.bootstrap.gateway import answer_caches
 from runner.bootstrap.host import client_of, journals_of
 from runner.bootstrap.image_use import image_use_of
 from runner.bootstrap.request import CleanupReport
@@ -96,7 +97,21 @@ def _files_cleaned(settings: Settings, dry_run: bool, keep: Keep | None) -> Clea
     if keep is not None:
         cleaned += clean_submissions(state / "submissions", retention)
     cleaned += clean_build_logs(state / "builds", retention)
+    cleaned += _answers_cleaned(settings, dry_run)
     return cleaned + clean_wheels(state / "wheels", retention)
+
+
+def _answers_cleaned(settings: Settings, dry_run: bool) -> Cleaned:
+    """Answers of models and tools beyond the space that they may take."""
+    most = settings.retention.cache_bytes
+    removed = []
+    for name, cache in zip(("models", "tools"), answer_caches(settings), strict=True):
+        freed = cache.bytes_beyond(most) if dry_run else cache.prune(most)
+        if freed:
+            why = "cached answers beyond retention.cache_bytes"
+            what = f"answers of {name}"
+            removed.append(Removal(kind=RemovalKind.FILE, name=what, why=why, bytes_freed=freed))
+    return Cleaned(removed=tuple(removed))
 
 
 def _retention(settings: Settings, dry_run: bool, keep: Keep | None) -> Retention:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 _ARGUMENT_BYTES = 256 * 1024
 _DEEPEST = 32
-_VALUES = 10_000
+_VALUES = 2_000
 """Checking a schema takes microseconds for each."""
 _ECHO_CHARACTERS = 40
 _EXPECTATION_CHARACTERS = 200

@@ -57,13 +57,22 @@ class AnswerCache:
 
         What another process adds or removes meanwhile may or may not be counted.
         """
-        kept = freed = 0
+        beyond = self._beyond(max_bytes)
+        for _, path in beyond:
+            path.unlink(missing_ok=True)
+        return sum(size for size, _ in beyond)
+
+    def bytes_beyond(self, max_bytes: int) -> int:
+        """How many bytes `prune` would remove."""
+        return sum(size for size, _ in self._beyond(max_bytes))
+
+    def _beyond(self, max_bytes: int) -> list[tuple[int, Path]]:
+        kept, beyond = 0, []
         for _, size, path in sorted(self._files(), reverse=True):
             kept += size
             if kept > max_bytes:
-                path.unlink(missing_ok=True)
-                freed += size
-        return freed
+                beyond.append((size, path))
+        return beyond
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         """When each was used, its size and where it is; leftovers of the dead are removed."""

@@ -48,7 +48,7 @@ class Inbox:
         None once nothing more comes, or nothing came for long. Raises Refused.
         """
         try:
-            if not self._buffer and not await self._more():
+            if not self._buffer and not await self._more(self._idle_seconds):
                 return None
         except TimeoutError:
             return None
@@ -71,10 +71,10 @@ class Inbox:
         """Gives back what `some` took too much of."""
         self._buffer[:0] = data
 
-    async def drop(self) -> None:
-        """Takes all that comes, for nobody, until the agent's side ends."""
+    async def drop(self, quiet_seconds: float) -> None:
+        """Takes all that comes, for nobody; raises TimeoutError when nothing came for so long."""
         self._take(len(self._buffer))
-        while await self._more():
+        while await self._more(quiet_seconds):
             self._take(len(self._buffer))
 
     async def _skip_empty_line(self) -> None:
@@ -99,15 +99,15 @@ class Inbox:
 
     async def _more_of_request(self) -> bool:
         try:
-            return await self._more()
+            return await self._more(self._idle_seconds)
         except TimeoutError:
             raise Refused(408, "request_timeout", "the rest of the request did not come") from None
 
-    async def _more(self) -> bool:
+    async def _more(self, seconds: float) -> bool:
         """Waits for further bytes; False at the end. Raises TimeoutError."""
         had = len(self._buffer)
         self._wanted.set()
-        async with asyncio.timeout(self._idle_seconds):
+        async with asyncio.timeout(seconds):
             while len(self._buffer) == had:
                 if self._ended.is_set():
                     return False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from runner.domain import Api, ModelCall, Spending
 from runner.domain.text import one_line
 from runner.gateway.admission import Admission
 from runner.gateway.apis import meter, parse, prepared
+from runner.gateway.bodies import StreamBody, closing_body, next_piece, reply_in
 from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import (
     Answer,
@@ -100,7 +101,7 @@ class ModelCalls:
                 raise self._broken(call, error) from error
             owned = stack.pop_all()
             return _answer(
-                call.reply, _Body(self._stream(call, call.reply, owned, deadline), owned)
+                call.reply, StreamBody(self._stream(call, call.reply, owned, deadline), owned)
             )
 
     async def _admitted(self, call: OpenCall, raw: bytes, headers: Mapping[str, str]) -> Admitted:
@@ -127,7 +128,7 @@ class ModelCalls:
         """From the recording, the cache or the upstream."""
         call.recalled = self._recalled(call, admitted)
         if call.recalled is not None:
-            return _reply_in(call.recalled)
+            return reply_in(call.recalled)
         reply = await stack.enter_async_context(admitted.upstream.send(admitted.sent, call))
         stack.push(_Ended(self._settlement, call))  # before the upstream's connection is closed
         return reply
@@ -155,7 +156,7 @@ class ModelCalls:
         """Passed on as it comes."""
         async with stack, aclosing(self._metered(call, reply)) as pieces:
             try:
-                while (piece := await _next(pieces, deadline)) is not None:
+                while (piece := await next_piece(pieces, deadline)) is not None:
                     call.is_delivered = True
                     yield piece
             except (UpstreamBroken, TimeoutError) as error:
@@ -167,7 +168,7 @@ class ModelCalls:
         reader = call.meter
         assert reader is not None  # noqa: S101 - made with the reply
         received = 0
-        async with _closing(reply.body) as chunks:
+        async with closing_body(reply.body) as chunks:
             async for chunk in chunks:
                 if call.first_chunk_seconds is None:
                     call.first_chunk_seconds = call.seconds
@@ -234,44 +235,11 @@ class _Ended:
         self._settlement.end(self._call, Ending.BROKEN if failed else Ending.ABORTED)
 
 
-class _Body(AsyncGenerator[bytes, None]):
-    """A stream that ends its call when it is closed, also where it was never begun."""
-
-    def __init__(self, inner: AsyncGenerator[bytes, None], stack: AsyncExitStack) -> None:
-        self._inner = inner
-        self._stack = stack
-
-    async def asend(self, value: None) -> bytes:
-        """The next piece."""
-        return await self._inner.asend(value)
-
-    async def athrow(self, *error: Any) -> bytes:
-        """Ends it."""
-        try:
-            return await self._inner.athrow(*error)
-        finally:
-            await self._stack.aclose()
-
-
-async def _next(pieces: AsyncGenerator[bytes, None], deadline: float) -> bytes | None:
-    async with asyncio.timeout_at(deadline):
-        return await anext(pieces, None)
-
-
 async def _elsewhere(size: int, work: Callable[..., T], *arguments: object) -> T:
     """In a thread where there is much to do."""
     if size < LARGE_BYTES:
         return work(*arguments)
     return await asyncio.to_thread(work, *arguments)
-
-
-@asynccontextmanager
-async def _closing(body: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    try:
-        yield body
-    finally:
-        if isinstance(body, AsyncGenerator):
-            await body.aclose()
 
 
 def _meter(asked: ModelRequest, reply: UpstreamReply) -> Meter:
@@ -285,19 +253,3 @@ def _is_stream(reply: UpstreamReply) -> bool:
 
 def _answer(reply: UpstreamReply, body: bytes | AsyncIterator[bytes]) -> Answer:
     return Answer(status=reply.status, content_type=reply.content_type, body=body)
-
-
-def _reply_in(exchange: Exchange) -> UpstreamReply:
-    """As it came when it was recorded, in the same pieces."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for chunk in exchange.chunks:
-            yield chunk.encode("utf-8", "replace")
-        if not exchange.complete:
-            raise UpstreamBroken("the answer that was recorded broke off here")
-
-    return UpstreamReply(
-        status=exchange.status,
-        content_type=exchange.content_type or "application/json",
-        body=body(),
-    )

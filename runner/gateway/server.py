@@ -16,6 +16,8 @@ from runner.ports import Connection
 
 _LINGER_SECONDS = 1.0
 """For which what nobody reads is still taken: a connection that is reset loses our answer."""
+_QUIET_SECONDS = 0.2
+"""After which nothing more is expected to come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,4 +79,4 @@ async def _linger(wire: Wire) -> None:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            await wire.inbox.drop()
+            await wire.inbox.drop(_QUIET_SECONDS)

@@ -59,7 +59,12 @@ def failure_of(call: ModelCall | ToolCall) -> str:
 
 def _name(call: ModelCall | ToolCall) -> str:
     what = call.model if isinstance(call, ModelCall) else call.name
-    return f"{_operation(call)} {what[:_NAME_CHARACTERS]}".rstrip()
+    return f"{_operation(call)} {_cut(what)}".rstrip()
+
+
+def _cut(name: str) -> str:
+    """A name that the agent chose."""
+    return without_keys(name[:_NAME_CHARACTERS])
 
 
 def _operation(call: ModelCall | ToolCall) -> str:
@@ -96,7 +101,7 @@ def _of_model(call: ModelCall) -> Json:
     counted = call.token_source is not None
     return {
         semconv.PROVIDER_NAME: call.upstream or semconv.PROVIDER_NAME_VALUE,
-        semconv.REQUEST_MODEL: call.model[:_NAME_CHARACTERS],
+        semconv.REQUEST_MODEL: _cut(call.model),
         semconv.FINISH_REASONS: list(call.finish_reasons) or None,
         semconv.USAGE_INPUT_TOKENS: call.tokens_input if counted else None,
         semconv.USAGE_OUTPUT_TOKENS: call.tokens_output if counted else None,
@@ -116,7 +121,7 @@ def _of_model(call: ModelCall) -> Json:
 
 def _of_tool(call: ToolCall, texts: CallTexts | None) -> Json:
     return {
-        semconv.TOOL_NAME: call.name[:_NAME_CHARACTERS],
+        semconv.TOOL_NAME: _cut(call.name),
         semconv.TOOL_TYPE: semconv.TOOL_TYPE_VALUE,
         semconv.TOOL_VIA: call.via,
         semconv.TOOL_SUCCEEDED: call.succeeded,

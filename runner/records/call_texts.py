@@ -16,6 +16,8 @@ CALL_CHARACTERS = 1_000_000
 """Of the messages of one call; earlier ones are left out, for the later ones tell more."""
 TRACE_CHARACTERS = 16_000_000
 """Of all calls; those that come after it are told without texts."""
+LEAST_ROOM = 100
+"""Characters below which no further exchange is even read."""
 
 
 class CallTexts:
@@ -27,6 +29,8 @@ class CallTexts:
         room = TRACE_CHARACTERS
         for exchange in exchanges:
             room -= self._note(exchange, room)
+            if room < LEAST_ROOM:
+                break
 
     def of_model(self, number: int) -> Mapping[str, Any]:
         """Attributes of the event that tells of a call; empty: nothing was kept of it."""
@@ -76,7 +80,7 @@ def _newest(turns: tuple[Turn, ...], room: int) -> tuple[list[Json], int, int]:
 
 
 def _message(turn: Turn) -> Json:
-    return {"role": turn.role[:100], "parts": list(_parts(turn))}
+    return {"role": kept_text(turn.role[:100]), "parts": list(_parts(turn))}
 
 
 def _parts(turn: Turn) -> Iterator[Json]:

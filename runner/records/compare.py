@@ -22,7 +22,11 @@ from runner.records.archive import find_run, load_lock, load_result
 from runner.records.attempts import final_executions
 from runner.records.verifier import identity_of_call, shown
 
-_MOMENTS = ("captured_at",)
+_TOLD_ELSEWHERE = (
+    *("captured_at", "random_seed", "runner_version", "image_digest", "limits"),
+    *("benchmark", "benchmark_version", "benchmark_digest"),
+)
+"""Of the environment: moments, and what the plan, the image, the limits and the suite say."""
 _SUITE = ("suite_name", "suite_version", "suite_digest")
 _IMAGE = ("image_id", "image_reference", "content_digest")
 _PLAN = ("agent_name", "agent_version", "seed", "repeats", "parallelism", "runner_version")
@@ -32,7 +36,7 @@ def compare_runs(root: Path, left: str, right: str) -> RunComparison:
     """Two runs by their ids, or unique beginnings; raises UsageError when there is none."""
     one, other = find_run(root, left), find_run(root, right)
     locks = _lock(one), _lock(other)
-    environments = [dict(lock.get("environment") or {}) for lock in locks]
+    environments = [_environment(lock) for lock in locks]
     packages = [environment.pop("packages", None) or {} for environment in environments]
     return RunComparison(
         left=one.name,
@@ -56,6 +60,11 @@ def compare_runs(root: Path, left: str, right: str) -> RunComparison:
 def _lock(run: Path) -> dict[str, Any]:
     lock = load_lock(run)
     return lock.model_dump(mode="json") if lock else {}
+
+
+def _environment(lock: dict[str, Any]) -> dict[str, Any]:
+    environment = lock.get("environment") or {}
+    return {name: part for name, part in environment.items() if name not in _TOLD_ELSEWHERE}
 
 
 def _settings(run: Path) -> Any:
@@ -82,7 +91,7 @@ def _changes(one: Any, other: Any) -> tuple[Change, ...]:
     return tuple(
         Change(path=path, left=_told(ours, path), right=_told(theirs, path))
         for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path) and path not in _MOMENTS
+        if ours.get(path) != theirs.get(path)
     )
 
 

@@ -9,9 +9,7 @@ from runner.domain import Suite
 from runner.errors import UsageError
 from runner.suites.loader import load_suite
 
-PACKAGED: Mapping[str, Path] = {
-    name: Path(__file__).parent / name for name in ("starter", "tools")
-}
+PACKAGED: Mapping[str, Path] = {name: Path(__file__).parent / name for name in ("starter", "tools")}
 """Suites that are shipped with the runner, by name."""
 
 

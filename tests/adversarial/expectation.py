@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from runner.domain import (
     MIB,
@@ -17,6 +18,7 @@ from runner.domain import (
 )
 
 HERE = Path(__file__).parent
+PRELUDE = HERE / "gateway_prelude.py"
 HTTP_PORT = 8000
 SMALL = {
     "time_seconds": 10.0,
@@ -115,6 +117,8 @@ class Expectation:
     """A regular expression for the message of the BuildFailed that preparing must end in."""
     limits: Limits
     bounds: Bounds
+    gateway: dict[str, Any] | None = None
+    """The terms on which its agent meets a gateway (see gateway_lab.py); None: there is none."""
 
     @property
     def directory(self) -> Path:
@@ -127,6 +131,8 @@ class Expectation:
         command = self.command
         if not command:
             source = (self.directory / "agent.py").read_text()
+            if self.gateway is not None:
+                source = f"{PRELUDE.read_text()}\n{source}"
             command = ("python3", "-u", "-c", source)
         if self.interface == "http":
             return HttpInterface(command=command, port=HTTP_PORT)

@@ -225,16 +225,16 @@ def _milliseconds(values: list[float]) -> dict[str, float]:
     }
 
 
-def in_use() -> int:
-    """Resident memory of this process, in bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def in_use(process: int | str = "self") -> int:
+    """Resident memory of this process or another, in bytes."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak() -> float:
-    """The most resident memory of this process so far, in MiB; getrusage counts in what the
-    process that started it had.
+def peak(process: int | str = "self") -> float:
+    """The most resident memory of this process or another so far, in MiB; getrusage counts in
+    what the process that started it had.
     """
-    status = Path("/proc/self/status").read_text()
+    status = Path(f"/proc/{process}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024

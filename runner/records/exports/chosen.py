@@ -13,6 +13,7 @@ from runner.errors import StorageFailed, UsageError
 from runner.records import layout
 from runner.records.archive import load_attempts, load_lock, load_result
 from runner.records.exchanges import RecordedExchange, read_exchanges
+from runner.records.redaction import without_keys
 from runner.records.run_directory import RunLock
 
 
@@ -99,7 +100,7 @@ def most_called_model(calls: list[ModelCall]) -> str:
 
 def model_name(call: ModelCall) -> str:
     """`UPSTREAM/MODEL`, as the settings name it, whichever way the agent did."""
-    own = call.model[:200]
+    own = without_keys(call.model[:200])
     prefix = f"{call.upstream}/"
     return own if not call.upstream or own.startswith(prefix) else prefix + own
 

@@ -10,7 +10,7 @@ import os
 import urllib.request
 from typing import Any
 
-MODEL = os.environ.get("MODEL", "agenttrace/scripted")
+MODEL = "agenttrace/scripted"
 QUESTION = "What is 6 * 7?"
 GATEWAY = os.environ["AGENTTRACE_GATEWAY_URL"]
 
@@ -185,7 +185,7 @@ def openai_too_many() -> Any:
 
     client = openai.OpenAI(max_retries=5)
     said = []
-    for number in range(8):
+    for number in range(48):
         try:
             reply = client.chat.completions.create(model=MODEL, messages=says(f"echo n{number}"))
             said.append(reply.choices[0].message.content)

@@ -104,6 +104,7 @@ class RunRequest:
     seed: int | None
     overrides: LimitOverrides
     token_budget: int | None
+    cost_budget_usd: float | None
     output: Path | None
 
 

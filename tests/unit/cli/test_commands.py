@@ -53,7 +53,9 @@ def test_run_with_every_option(agenttrace: Agenttrace, bootstrap: FakeBootstrap)
         *("--command", "python 'my agent.py'", "--suite", "other", "-c", "reasoning"),
         *("-c", "planning", "-t", "plan-*", "-t", "reasoning-00?", "-l", "5", "-n", "2"),
         *("-k", "4", "--seed", "7", "--time-limit", "5m", "--memory", "1GiB", "--cpus", "0.5"),
-        *("--pids", "64", "--token-budget", "1000", "-o", "elsewhere", "-q"),
+        *("--pids", "64", "--token-budget", "1000", "--cost-budget", "0.5"),
+        *("--model", "openai/*", "--model", "local/m", "--max-tokens", "9000", "--max-cost", "2"),
+        *("--reuse", "-o", "elsewhere", "-q"),
         *("--profile", "competition"),
     )
     assert shown.code == 0, shown.err
@@ -65,13 +67,31 @@ def test_run_with_every_option(agenttrace: Agenttrace, bootstrap: FakeBootstrap)
     assert request.categories == (BenchmarkCategory.REASONING, BenchmarkCategory.PLANNING)
     assert request.tasks == ("plan-*", "reasoning-00?")
     assert (request.limit, request.parallelism, request.repeats) == (5, 2, 4)
-    assert (request.seed, request.token_budget) == (7, 1000)
+    assert (request.seed, request.token_budget, request.cost_budget_usd) == (7, 1000, 0.5)
+    assert bootstrap.settings.gateway.models == ("openai/*", "local/m")
+    assert bootstrap.settings.run.max_tokens == 9000
+    assert bootstrap.settings.run.max_cost_usd == 2.0
+    assert bootstrap.settings.run.reuse
     assert request.overrides == LimitOverrides(
         time_seconds=300, memory_bytes=1024**3, cpus=0.5, pids=64
     )
     assert request.output == Path("elsewhere")
     assert bootstrap.settings.profile == "competition"
     assert bootstrap.settings.storage.runs_dir == Path("elsewhere")
+
+
+def test_no_cache_turns_every_cache_off(
+    agenttrace: Agenttrace, bootstrap: FakeBootstrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUN__REUSE", "GATEWAY__CACHE_MODELS", "GATEWAY__CACHE_TOOLS"):
+        monkeypatch.setenv(f"AGENTTRACE_{name}", "true")
+    assert agenttrace("run", "dir").code == 0
+    assert bootstrap.settings.run.reuse
+    assert agenttrace("run", "dir", "--reuse", "--no-cache").code == 0
+    settings = bootstrap.settings
+    assert not settings.run.reuse
+    assert not settings.gateway.cache_models
+    assert not settings.gateway.cache_tools
 
 
 def test_an_image_speaks_stdio_unless_told_otherwise(

@@ -106,6 +106,10 @@ class StreamConnection:
 
     async def close(self) -> None:
         self._writer.close()
+
+    async def closed(self) -> None:
+        """Returns once the socket is gone; waited for by one task, which nobody cancels."""
+        self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 
@@ -129,7 +133,7 @@ async def listening(serve: Callable[[Connection], Awaitable[None]]) -> AsyncIter
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         for connection in connections:
-            await connection.close()
+            await connection.closed()
         await server.wait_closed()
     for end in ends:
         assert end is None or isinstance(end, asyncio.CancelledError), end

@@ -42,6 +42,8 @@ class Provider:
     def __init__(self, plays: Sequence[Play]) -> None:
         self.plays = list(plays)
         self.got: list[Got] = []
+        self.came = asyncio.Event()
+        """A request."""
         self.gone = asyncio.Event()
         """A client went away while it was kept waiting."""
         self.port = 0
@@ -66,6 +68,7 @@ class Provider:
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.got.append(Got(lines[0].split(" ")[1], headers, json.loads(body), connection))
+        self.came.set()
         play = self.plays.pop(0) if len(self.plays) > 1 else self.plays[0]
         if play.raw is not None:
             writer.write(play.raw)

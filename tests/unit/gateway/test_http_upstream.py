@@ -1,4 +1,4 @@
-"""A provider over HTTP gets our headers alone, is asked again where that helps, and leaks no key."""
+"""A provider over HTTP gets our headers alone, is asked again where that helps, leaks no key."""
 
 from __future__ import annotations
 
@@ -169,9 +169,12 @@ async def test_retry_after_is_waited_for():
         Play(),
     ]
     naps, progress = Naps(), Watched()
-    async with provider(*plays) as there, upstream_of(there.port, naps=naps) as upstream:
-        async with upstream.send(chat(), progress) as reply:
-            assert (reply.status, reply.retries) == (200, 3)
+    async with (
+        provider(*plays) as there,
+        upstream_of(there.port, naps=naps) as upstream,
+        upstream.send(chat(), progress) as reply,
+    ):
+        assert (reply.status, reply.retries) == (200, 3)
     assert [round(seconds, 6) for seconds in naps.seconds] == [7.0, 6.5, 69.0]
     assert progress.waits == 3
     assert progress.charged
@@ -180,9 +183,11 @@ async def test_retry_after_is_waited_for():
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
 async def test_statuses_of_passing_trouble_are_asked_again_with_growing_pauses(status):
     naps = Naps()
-    async with provider(Play(status=status), Play(status=status), Play()) as there:
-        async with upstream_of(there.port, naps=naps) as upstream:
-            assert (await answer(upstream, chat()))[0] == 200
+    async with (
+        provider(Play(status=status), Play(status=status), Play()) as there,
+        upstream_of(there.port, naps=naps) as upstream,
+    ):
+        assert (await answer(upstream, chat()))[0] == 200
     assert len(naps.seconds) == 2
     assert all(0 <= seconds <= 30 for seconds in naps.seconds)
 
@@ -190,9 +195,11 @@ async def test_statuses_of_passing_trouble_are_asked_again_with_growing_pauses(s
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 501])
 async def test_other_errors_are_answers(status):
     progress = Watched()
-    async with provider(whole({"error": "x"}, status=status)) as there:
-        async with upstream_of(there.port) as upstream:
-            assert await answer(upstream, chat(), progress) == (status, b'{"error": "x"}')
+    async with (
+        provider(whole({"error": "x"}, status=status)) as there,
+        upstream_of(there.port) as upstream,
+    ):
+        assert await answer(upstream, chat(), progress) == (status, b'{"error": "x"}')
     assert len(there.got) == 1
     assert not progress.charged
 
@@ -279,11 +286,14 @@ async def test_garbage_breaks_the_call_and_nothing_else(raw):
 
 
 async def test_a_stream_that_is_cut_breaks_off_after_what_came():
-    async with provider(events({"n": 1}, ABORT)) as there, upstream_of(there.port) as upstream:
-        async with upstream.send(chat(stream=True), Watched()) as reply:
-            assert await anext(reply.body)
-            with pytest.raises(UpstreamBroken):
-                await anext(reply.body)
+    async with (
+        provider(events({"n": 1}, ABORT)) as there,
+        upstream_of(there.port) as upstream,
+        upstream.send(chat(stream=True), Watched()) as reply,
+    ):
+        assert await anext(reply.body)
+        with pytest.raises(UpstreamBroken):
+            await anext(reply.body)
 
 
 @pytest.mark.parametrize("play", [events(HANG), events({"n": 1}, HANG)])
@@ -301,9 +311,12 @@ async def test_an_endless_error_is_cut():
 
 async def test_headers_of_the_provider_are_not_passed_on():
     play = Play(status=404, headers={"content-type": "text/html; x=\x7f", "x-secret": KEY})
-    async with provider(play) as there, upstream_of(there.port) as upstream:
-        async with upstream.send(chat(), Watched()) as reply:
-            assert reply.content_type == "text/plain; charset=utf-8"
+    async with (
+        provider(play) as there,
+        upstream_of(there.port) as upstream,
+        upstream.send(chat(), Watched()) as reply,
+    ):
+        assert reply.content_type == "text/plain; charset=utf-8"
 
 
 # -- the key --------------------------------------------------------------------------------------
@@ -314,9 +327,11 @@ async def test_headers_of_the_provider_are_not_passed_on():
 async def test_a_key_that_is_echoed_is_redacted(status, size):
     text = json.dumps({"you sent": f"Bearer {KEY}", "and": KEY[:10] + KEY}).encode()
     chunks = [text[start : start + size] for start in range(0, len(text), size)]
-    async with provider(Play(status=status, chunks=chunks)) as there:
-        async with upstream_of(there.port, retries=0) as upstream:
-            _, body = await answer(upstream, chat())
+    async with (
+        provider(Play(status=status, chunks=chunks)) as there,
+        upstream_of(there.port, retries=0) as upstream,
+    ):
+        _, body = await answer(upstream, chat())
     assert body == text.replace(KEY.encode(), REDACTED)
 
 
@@ -346,12 +361,14 @@ def breakers_of(failures: int = 2, open_seconds: float = 60.0) -> SharedBreakers
 
 async def test_an_upstream_that_keeps_failing_is_left_alone():
     breakers = breakers_of()
-    async with provider(TROUBLE) as there:
-        async with upstream_of(there.port, retries=1, breakers=breakers) as upstream:
-            for _ in range(2):
-                assert (await answer(upstream, chat()))[0] == 503
-            progress = Watched(seconds_left=5)
-            assert "left alone" in await broken(upstream, chat(), progress)
+    async with (
+        provider(TROUBLE) as there,
+        upstream_of(there.port, retries=1, breakers=breakers) as upstream,
+    ):
+        for _ in range(2):
+            assert (await answer(upstream, chat()))[0] == 503
+        progress = Watched(seconds_left=5)
+        assert "left alone" in await broken(upstream, chat(), progress)
     assert len(there.got) == 4  # a call counts once, however often it was sent
     assert not progress.charged
     (status,) = breakers.statuses()
@@ -379,23 +396,26 @@ async def test_a_short_pause_of_the_breaker_is_waited_for():
 @pytest.mark.parametrize("play", [Play(status=429), whole({}, status=400)])
 async def test_limits_and_refusals_say_that_it_is_well(play: Play):
     breakers = breakers_of(failures=1)
-    async with provider(play) as there:
-        async with upstream_of(there.port, retries=0, breakers=breakers) as upstream:
-            for _ in range(3):
-                await answer(upstream, chat())
+    async with (
+        provider(play) as there,
+        upstream_of(there.port, retries=0, breakers=breakers) as upstream,
+    ):
+        for _ in range(3):
+            await answer(upstream, chat())
     assert len(there.got) == 3
 
 
 async def test_a_call_that_is_given_up_says_nothing():
     breakers = breakers_of(failures=1)
-    async with provider(Play(chunks=[HANG])) as there:
-        async with upstream_of(there.port, breakers=breakers) as upstream:
-            call = asyncio.create_task(answer(upstream, chat()))
-            while not there.got:
-                await asyncio.sleep(0.01)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
+    async with (
+        provider(Play(chunks=[HANG])) as there,
+        upstream_of(there.port, breakers=breakers) as upstream,
+    ):
+        call = asyncio.create_task(answer(upstream, chat()))
+        await there.came.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
     assert breakers.statuses() == ()
 
 

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from runner.domain import Api, TokenSource
 from runner.domain.gateway import EXCHANGES
 from runner.domain.trace import TraceSpan
 from runner.records import RunDirectory, call_texts, load_trace, redaction
 from runner.records.call_texts import CallTexts
-from runner.records.exchanges import read_exchanges
+from runner.records.exchanges import RecordedExchange, read_exchanges
 from runner.records.otlp import trace_lines
 from tests.unit.records.calls import (
     KEY,
@@ -24,7 +28,7 @@ from tests.unit.records.calls import (
     write_exchanges,
 )
 from tests.unit.records.nouns import RUN_ID, execution, plan, reply
-from tests.unit.records.test_otlp import AGENT, all_spans, attributes, parsed
+from tests.unit.records.test_otlp import AGENT, ANY_TEXT, all_spans, attributes, parsed
 
 
 def kept(root: Path, *given: Any, messages: bool = True, **changes: Any) -> tuple[TraceSpan, ...]:
@@ -197,3 +201,38 @@ def test_hostile_names_are_cut() -> None:
     )
     span = all_spans(json.loads(trace_lines(long, reply(), AGENT)))[-2]
     assert len(span["name"]) == len("chat ") + 200
+
+
+@given(
+    name=ANY_TEXT,
+    refused=ANY_TEXT,
+    reasons=st.lists(ANY_TEXT, max_size=3),
+    said=ANY_TEXT,
+    arguments=st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=2),
+)
+def test_whatever_the_agent_calls_the_line_is_valid_and_reads_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    refused: str,
+    reasons: list[str],
+    said: str,
+    arguments: dict[str, str],
+) -> None:
+    hostile = calling(
+        model_calls=(model_call(1, model=name, refused=refused, finish_reasons=tuple(reasons)),),
+        tool_calls=(tool_call(2, name=name, arguments=arguments, error=said, succeeded=False),),
+    )
+    body = {"messages": [{"role": said, "content": said, "tool_calls": [{"id": said}]}]}
+    request = {"api": Api.CHAT.value, "body": body}
+    texts = CallTexts([RecordedExchange(number=1, kind="model", request=request)])
+    data = trace_lines(hostile, reply(), AGENT, texts)
+    assert data.count(b"\n") == 1
+    parsed(data.decode("utf-8", "strict"))
+    path = tmp_path_factory.mktemp("trace") / "trace.otlp.jsonl"
+    path.write_bytes(data)
+    assert len(load_trace(path)) == 5
+
+
+def test_names_may_hold_keys_as_well() -> None:
+    named = calling(model_calls=(model_call(1, model=KEY),), tool_calls=(tool_call(2, name=KEY),))
+    assert KEY.encode() not in trace_lines(named, reply(), AGENT)

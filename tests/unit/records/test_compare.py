@@ -51,7 +51,12 @@ def test_what_was_asked_and_where(tmp_path: Path) -> None:
         tmp_path,
         "two",
         settings={"gateway": {"retries": 5}},
-        environment={"kernel": "6.2", "captured_at": "2", "packages": {"b": "2", "c": "3"}},
+        environment={
+            "kernel": "6.2",
+            "captured_at": "2",
+            "limits": {"cpus": 2},
+            "packages": {"b": "2", "c": "3"},
+        },
         limits=Limits(cpus=2.0),
         seed=8,
     )
