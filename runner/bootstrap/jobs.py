@@ -126,7 +126,9 @@ class Jobs:
     def _opened(self, claim: Claim, holding: Holding, stop: StopSignal) -> _Job:
         submission = self._sealer.unseal(claim.job.submission, claim.sealed)
         runs = self._settings.storage.runs_dir.expanduser().absolute()
-        directory = RunDirectory(runs, claim.job.run_id)
+        directory = RunDirectory(
+            runs, claim.job.run_id, trace_messages=self._settings.gateway.trace_messages
+        )
         return _Job(
             claim=claim,
             submission=submission,

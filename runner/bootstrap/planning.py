@@ -19,6 +19,7 @@ from runner.domain import (
     BenchmarkTask,
     Image,
     LimitOverrides,
+    Limits,
     RunPlan,
     Suite,
 )
@@ -75,7 +76,7 @@ async def make_plan(
         limits=settings.limits,
         image=image,
         settings=settings_as_data(settings),
-        environment=_environment(host, seed),
+        environment=_environment(host, seed, image, settings.limits, suite),
         runner_version=runner_version(),
         started_at=now,
         queued=run_id is not None,
@@ -247,7 +248,12 @@ def _overridden(task: BenchmarkTask, request: RunRequest) -> BenchmarkTask:
     return task.model_copy(update={"limits": given} | budgets)
 
 
-def _environment(host: Host | None, seed: int) -> dict[str, Any]:
+def _environment(
+    host: Host | None, seed: int, image: Image | None, limits: Limits, suite: Suite
+) -> dict[str, Any]:
     info = host.client.info if host else None
     engine = {name: getattr(info, name) for name in ENGINE_FACTS} if info else {}
-    return EnvironmentSnapshot.capture(seed, engine=engine).model_dump(mode="json")
+    snapshot = EnvironmentSnapshot.capture(
+        seed, engine=engine, image=image, limits=limits, suite=suite
+    )
+    return snapshot.model_dump(mode="json")

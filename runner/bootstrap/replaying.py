@@ -107,7 +107,9 @@ async def _replay(
             raise UsageError(f"run {path.name} has no lock.json", remedy="it cannot be replayed")
         again = await interruptible(plan_again(settings, host, lock, submission, say))
         plan = _plan_of_replay(again, originals, patterns)
-        evidence = RunDirectory(path.parent, plan.run_id)
+        evidence = RunDirectory(
+            path.parent, plan.run_id, trace_messages=settings.gateway.trace_messages
+        )
         evidence.begin(plan)
         with closing(evidence):
             execution, where = await executed(

@@ -90,7 +90,7 @@ async def _resume(
     settings: Settings, run_id: str, observers: Sequence[Notify], say: Say
 ) -> tuple[BenchmarkExecution, Path]:
     path = find_run(settings.storage.runs_dir.expanduser(), run_id)
-    evidence = RunDirectory(path.parent, path.name)
+    evidence = RunDirectory(path.parent, path.name, trace_messages=settings.gateway.trace_messages)
     with closing(evidence):
         lock = evidence.resume()
         if over := _over(lock, load_result(path)):
@@ -204,7 +204,8 @@ def signals(handler: Callable[[], object]) -> Iterator[None]:
 @contextmanager
 def recorded(settings: Settings, plan: RunPlan) -> Iterator[RunDirectory]:
     """The run directory of `plan`, begun."""
-    evidence = RunDirectory(settings.storage.runs_dir.expanduser(), plan.run_id)
+    runs = settings.storage.runs_dir.expanduser()
+    evidence = RunDirectory(runs, plan.run_id, trace_messages=settings.gateway.trace_messages)
     evidence.begin(plan)
     with closing(evidence):
         yield evidence

@@ -198,8 +198,8 @@ class Terms:
     tokens_min: int = 0
     over_budget: str | None = None
     spent_out: bool = False
-    refusals: tuple[str, ...] = ()
-    """Codes that calls must have been refused with, and no others."""
+    refusals: tuple[str, ...] | None = None
+    """Codes that calls must have been refused with, and no others; None: any."""
     provider_requests: int | None = None
     """So many reached the provider."""
     recorded_bytes_max: int | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import ExecutionStatus, FailureReason, TaskExecution
+from runner import FailureReason, TaskExecution
 from runner.domain import Api, TokenSource
 from tests.integration.evaluated import Ran, evaluate, task
 
