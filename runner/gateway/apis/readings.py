@@ -85,6 +85,7 @@ class ChatReading(Reading):
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
             tokens_cached=details.get("cached_tokens"),
+            tokens_cache_written=details.get("cache_write_tokens"),
         )
 
     def _message(self, choice: int, message: dict[str, Any]) -> None:
@@ -146,6 +147,7 @@ class ResponsesReading(Reading):
             usage.get("input_tokens"),
             usage.get("output_tokens"),
             tokens_cached=details.get("cached_tokens"),
+            tokens_cache_written=details.get("cache_write_tokens"),
         )
 
 

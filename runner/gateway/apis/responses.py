@@ -30,7 +30,13 @@ _ITEMS: Mapping[str, tuple[str, ...]] = {
     "message": ("content",),
 }
 """The kinds of input items, and their fields that a model reads."""
-_ITEM_FIELDS = frozenset({"type", "id", "call_id", "status", "role", "phase"})
+_ITEM_FIELDS = frozenset({"type", "id", "call_id", "status", "role", "phase", "caller"})
+_TOOL_FIELDS = frozenset(
+    {"type", "name", "description", "parameters", "strict", "format", "output_schema"}
+    | {"allowed_callers"}
+)
+_REASONING_FIELDS = frozenset({"effort", "summary", "generate_summary", "context"})
+"""Without `mode`: some think in ways that the limit of output does not bound."""
 
 _TEXTS: Mapping[str, str] = {
     "input_text": "text",
@@ -89,6 +95,8 @@ def _check_plain_fields(body: Fields) -> None:
             raise checks.unsupported("include", f"holds only {', '.join(_INCLUDABLE)} here")
     if body.get("instructions") is not None:
         checks.text(body["instructions"], "instructions")
+    if body.get("reasoning") is not None:
+        checks.only(checks.table(body["reasoning"], "reasoning"), _REASONING_FIELDS, "reasoning")
     if body.get("stream_options") is not None:
         options = checks.table(body["stream_options"], "stream_options")
         checks.only(options, {"include_obfuscation"}, "stream_options")
@@ -159,6 +167,8 @@ def _tools(body: Fields, gathered: Gathered) -> None:
         return
     for where, tool in checks.tables(body["tools"], "tools"):
         checks.own_tool(tool, where)
-        checks.only(tool, {"type", "name", "description", "parameters", "strict", "format"}, where)
+        checks.only(tool, _TOOL_FIELDS, where)
+        if tool.get("allowed_callers") not in (None, ["direct"]):
+            raise checks.reaches_network(f"{where}.allowed_callers", "code that the provider runs")
         checks.text(tool.get("name"), f"{where}.name")
         gathered.add_json({name: tool[name] for name in tool if name != "type"})

@@ -61,7 +61,7 @@ DONE = b"data: [DONE]\n\n"
 
 def test_a_chat_is_read_whole():
     message = {"content": "Hello", "reasoning_content": "Hm", "tool_calls": [CALL]}
-    details = {"prompt_tokens_details": {"cached_tokens": 5}}
+    details = {"prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2}}
     reader = read_whole(
         Api.CHAT,
         {
@@ -69,7 +69,7 @@ def test_a_chat_is_read_whole():
             "usage": {**CHAT_USAGE, **details},
         },
     )
-    assert reader.usage == used(9, 4, tokens_cached=5)
+    assert reader.usage == used(9, 4, tokens_cached=5, tokens_cache_written=2)
     assert list(reader.texts) == ["Hello", "Hm", "add", '{"a"']
     assert reader.finish_reasons == ("tool_calls",)
 

@@ -258,6 +258,13 @@ NETWORK = [
             "computer_use_preview",
         ]
     ),
+    (
+        Api.RESPONSES,
+        {
+            **RESPONSES,
+            "tools": [{"type": "function", "name": "f", "allowed_callers": ["programmatic"]}],
+        },
+    ),
     (Api.RESPONSES, responses_with({"type": "item_reference", "id": "x"})),
     *(
         (Api.RESPONSES, responses_with({"role": "user", "content": [part]}))
@@ -328,6 +335,7 @@ UNSUPPORTED = [
     (Api.RESPONSES, {**RESPONSES, "prompt": {"id": "pmpt_1"}}),
     (Api.RESPONSES, {**RESPONSES, "include": ["web_search_call.action.sources"]}),
     (Api.RESPONSES, {**RESPONSES, "service_tier": "flex"}),
+    (Api.RESPONSES, {**RESPONSES, "reasoning": {"effort": "low", "mode": "pro"}}),
     (Api.RESPONSES, responses_with({"type": "web_search_call", "id": "x"})),
     (Api.RESPONSES, responses_with({"type": ["message"]})),
     (Api.MESSAGES, {**MESSAGES, "cache_control": {"type": "ephemeral", "ttl": "1h"}}),
@@ -466,7 +474,15 @@ def test_responses_are_read_whole():
     body = responses_with(
         {"role": "user", "content": "Add"},
         {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "Hm"}]},
-        {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
+        {
+            "type": "function_call",
+            "call_id": "c",
+            "name": "add",
+            "arguments": "{}",
+            "caller": {"type": "direct"},
+            "namespace": None,
+            "async_": None,
+        },
         {"type": "function_call_output", "call_id": "c", "output": "3"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Now?"}]},
         instructions="Be brief.",
