@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.domain import TokenSource
+from runner.domain.text import one_line
 from runner.gateway.apis.checks import compact
 from runner.gateway.calls import Usage
 
@@ -51,7 +52,7 @@ class Reading:
     def _finish(self, choice: object, reason: object) -> None:
         number = index_of(choice)
         if isinstance(reason, str) and (number in self._reasons or len(self._reasons) < 128):
-            self._reasons[number] = reason[:LONGEST_REASON]
+            self._reasons[number] = one_line(reason, LONGEST_REASON)
 
     def _use(self, tokens_input: object, tokens_output: object, **besides: object) -> None:
         """Notes a usage, if it is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import httpx
 
 from runner.domain import Api
 from runner.gateway.calls import ModelRequest, Progress, UpstreamBroken, UpstreamReply
+from runner.gateway.upstreams.connections import KeptConnections
 from runner.gateway.upstreams.guard import Guard, Verdict
 from runner.gateway.upstreams.patience import Patience, Sleep, Trouble
 from runner.gateway.upstreams.redaction import Redaction
@@ -151,10 +153,7 @@ class HttpUpstream:
             policy = self._policy
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(policy.idle_seconds, connect=policy.connect_seconds),
-                limits=httpx.Limits(
-                    max_connections=policy.connections, max_keepalive_connections=32
-                ),
-                verify=ssl.create_default_context(),
+                transport=_transport(policy.connections),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )

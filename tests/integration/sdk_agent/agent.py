@@ -10,6 +10,8 @@ import os
 import urllib.request
 from typing import Any
 
+import local_models
+
 MODEL = "agenttrace/scripted"
 QUESTION = "What is 6 * 7?"
 GATEWAY = os.environ["AGENTTRACE_GATEWAY_URL"]
@@ -282,7 +284,7 @@ def mcp_tools() -> Any:
     return asyncio.run(session())
 
 
-SCENARIOS = {
+SCENARIOS = local_models.SCENARIOS | {
     each.__name__: each
     for each in (
         openai_chat,

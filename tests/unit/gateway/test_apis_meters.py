@@ -216,6 +216,8 @@ def test_finish_reasons_are_cut():
     reasons = read_whole(Api.CHAT, {"choices": choices}).finish_reasons
     assert len(reasons) <= 128
     assert max(map(len, reasons)) <= 64
+    (odd,) = read_whole(Api.CHAT, {"choices": [{"finish_reason": "a\ud800\x1b"}]}).finish_reasons
+    assert odd.isprintable()
 
 
 JSON = st.recursive(

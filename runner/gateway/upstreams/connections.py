@@ -1,0 +1,234 @@
+"""HTTP/1.1 connections to providers, kept for the next call: httpx's transport for our own client.
+
+The one that httpx brings takes most of a model call's CPU time on this host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import h11
+import httpx
+
+READ_BYTES = 64 * 1024
+LONGEST_HEAD = 100 * 1024
+_KEPT_SECONDS = 5.0
+"""Servers end idle connections, and what is sent on one that has just ended is lost."""
+_TRIED_BESIDE_SECONDS = 0.25
+"""Until the next address of a name is tried too (RFC 8305)."""
+
+Origin: TypeAlias = "tuple[str, str, int]"
+"""Scheme, host and port."""
+_PORTS = {"http": 80, "https": 443}
+
+
+class KeptConnections(httpx.AsyncBaseTransport):
+    """A transport without proxies, redirects and HTTP/2; one event loop uses it."""
+
+    def __init__(self, *, tls: ssl.SSLContext, most: int, most_kept: int) -> None:
+        """`most` connections at once, of which `most_kept` may be idle."""
+        tls.set_alpn_protocols(["http/1.1"])
+        self._tls = tls
+        self._most_kept = most_kept
+        self._room = asyncio.Semaphore(most)
+        self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx.AsyncBaseTransport; raises httpx.TransportError."""
+        seconds: dict[str, float | None] = request.extensions.get("timeout", {})
+        with _as(httpx.PoolTimeout):
+            async with asyncio.timeout(seconds.get("pool")):
+                await self._room.acquire()
+        try:
+            connection = await self._connection(_origin(request.url), seconds.get("connect"))
+        except BaseException:
+            self._room.release()
+            raise
+        try:
+            head = await connection.ask(request, seconds)
+        except BaseException:
+            self._end(connection)
+            raise
+        body = _Body(connection, seconds.get("read"), self._give_back)
+        return httpx.Response(head.status_code, headers=list(head.headers), stream=body)
+
+    async def aclose(self) -> None:
+        """Ends those that are idle."""
+        for kept in self._idle.values():
+            while kept:
+                kept.pop().abort()
+
+    async def _connection(self, origin: Origin, seconds: float | None) -> _Connection:
+        kept = self._idle[origin]
+        while kept:
+            connection = kept.pop()
+            if connection.is_alive:
+                return connection
+            connection.abort()
+        return await _connected(origin, self._tls, seconds)
+
+    def _give_back(self, connection: _Connection) -> None:
+        if connection.begin_again() and sum(map(len, self._idle.values())) < self._most_kept:
+            self._idle[connection.origin].append(connection)
+            self._room.release()
+        else:
+            self._end(connection)
+
+    def _end(self, connection: _Connection) -> None:
+        connection.abort()
+        self._room.release()
+
+
+@dataclass(kw_only=True)
+class _Connection:
+    """One connection, and what is known of the exchange under way."""
+
+    origin: Origin
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    idle_since: float = 0.0
+    parser: h11.Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether an idle one can be used: nothing has come, also not its end."""
+        if time.monotonic() - self.idle_since > _KEPT_SECONDS or self.writer.is_closing():
+            return False
+        waiting = select.poll()
+        waiting.register(self.writer.get_extra_info("socket"), select.POLLIN)
+        return not waiting.poll(0) and not self.reader.at_eof()
+
+    def begin_again(self) -> bool:
+        """Makes it ready for another exchange; False where it cannot have one."""
+        both = {self.parser.our_state, self.parser.their_state}
+        if both != {h11.DONE} or self.parser.trailing_data[0]:
+            return False
+        self.parser.start_next_cycle()
+        self.idle_since = time.monotonic()
+        return True
+
+    def abort(self) -> None:
+        """Ends it without waiting for anything."""
+        self.writer.transport.abort()
+
+    async def ask(
+        self, request: httpx.Request, seconds: dict[str, float | None]
+    ) -> h11.Response:
+        """Sends the request whole, and reads the head of its answer."""
+        data = self._sent(request)
+        if trace := request.extensions.get("trace"):
+            await trace("http11.send_request_headers.started", {})
+        self.writer.write(data)
+        with _as(httpx.WriteTimeout):
+            async with asyncio.timeout(seconds.get("write")):
+                with suppress(ConnectionError):  # it may have answered all the same
+                    await self.writer.drain()
+        while True:
+            event = await self.event(seconds.get("read"))
+            if isinstance(event, h11.Response):
+                return event
+
+    async def event(self, seconds: float | None) -> h11.Event:
+        """The next part of the answer."""
+        try:
+            while True:
+                event = self.parser.next_event()
+                if isinstance(event, h11.Event):
+                    return event
+                if event is not h11.NEED_DATA:
+                    raise httpx.RemoteProtocolError("it speaks another protocol now")
+                self.parser.receive_data(await self._read(seconds))
+        except h11.RemoteProtocolError as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+
+    async def _read(self, seconds: float | None) -> bytes:
+        with _as(httpx.ReadTimeout, httpx.ReadError):
+            async with asyncio.timeout(seconds):
+                return await self.reader.read(READ_BYTES)
+
+    def _sent(self, request: httpx.Request) -> bytes:
+        head = h11.Request(
+            method=request.method, target=request.url.raw_path, headers=request.headers.raw
+        )
+        parts = (head, h11.Data(data=request.content), h11.EndOfMessage())
+        try:
+            return b"".join(self.parser.send(part) or b"" for part in parts)
+        except h11.LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from error
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body; once closed, its connection is kept or ended."""
+
+    def __init__(
+        self,
+        connection: _Connection,
+        seconds: float | None,
+        give_back: Callable[[_Connection], None],
+    ) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._give_back: Callable[[_Connection], None] | None = give_back
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """As it comes; raises httpx.TransportError."""
+        while True:
+            event = await self._connection.event(self._seconds)
+            if isinstance(event, h11.EndOfMessage):
+                return
+            if isinstance(event, h11.Data):
+                yield bytes(event.data)
+
+    async def aclose(self) -> None:
+        """May be repeated."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._connection)
+
+
+async def _connected(
+    origin: Origin, tls: ssl.SSLContext, seconds: float | None
+) -> _Connection:
+    scheme, host, port = origin
+    with _as(httpx.ConnectTimeout, httpx.ConnectError):
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(
+                host,
+                port,
+                limit=READ_BYTES,
+                ssl=tls if scheme == "https" else None,
+                happy_eyeballs_delay=_TRIED_BESIDE_SECONDS,
+            )
+    return _Connection(origin=origin, reader=reader, writer=writer)
+
+
+def _origin(url: httpx.URL) -> Origin:
+    if url.scheme not in _PORTS:
+        raise httpx.UnsupportedProtocol(f"not a URL of http or https: {url.scheme}")
+    return url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+
+
+@contextmanager
+def _as(
+    timed_out: type[httpx.TimeoutException], failed: type[httpx.NetworkError] | None = None
+) -> Iterator[None]:
+    """Within it, what the system raises is raised as httpx's error."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise timed_out(str(error)) from error
+    except OSError as error:
+        if failed is None:
+            raise
+        raise failed(str(error)) from error
