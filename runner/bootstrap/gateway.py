@@ -8,13 +8,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config import GatewaySettings, Settings, state_directory
 from runner.domain import Budget, RunPlan, TokenSource
-from runner.errors import NotSetUp
+from runner.errors import InvalidConfiguration, NotSetUp
 from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import Price, Upstream
 from runner.gateway.counting import SCRIPTED
@@ -51,7 +52,8 @@ async def opened_gateway(
         yield None
         return
     given = settings.gateway
-    check_models(given, os.environ)
+    if recordings is None:
+        check_models(given, os.environ)
     if given.script:
         _script_of(given)
     models, tools = answer_caches(settings)
@@ -106,7 +108,19 @@ def policy_of(given: GatewaySettings) -> GatewayPolicy:
 
 
 def check_models(given: GatewaySettings, environ: Mapping[str, str]) -> None:
-    """Raises NotSetUp where agents may call an upstream whose key is not there."""
+    """Whether agents can call what they may.
+
+    Raises InvalidConfiguration for a model of an upstream that there is not, NotSetUp where the key
+    of one that is named is not set.
+    """
+    known = (SCRIPTED.partition("/")[0], *given.upstreams)
+    for model in given.models:
+        if not any(fnmatchcase(name, model.partition("/")[0]) for name in known):
+            raise InvalidConfiguration(
+                f"agents may call {model!r}, but there is no upstream of that name",
+                remedy=f"write UPSTREAM/MODEL, with one of {', '.join(known)},"
+                " or add a table [gateway.upstreams.NAME]",
+            )
     for name, upstream in given.upstreams.items():
         wanted = [each for each in given.models if each.partition("/")[0] == name]
         if wanted and upstream.key_env and not environ.get(upstream.key_env):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runner.bootstrap.begun_with import replay_settings
 from runner.bootstrap.host import host_for
 from runner.bootstrap.planning import plan_again
 from runner.bootstrap.running import executed, interruptible
@@ -28,7 +29,10 @@ from runner.errors import UsageError
 from runner.ports import Notify, Say
 from runner.records import RunDirectory, find_run, load_attempts, new_run_id
 from runner.records.archive import load_lock, load_run_submission
-from runner.records.verifier import ReproducibilityVerifier
+from runner.records.verifier import ReproducibilityVerifier, Tolerances
+
+WHAT_COUNTS = Tolerances(figures={}, ignore=frozenset({"cost_usd"}))
+"""A replay waits for no model, and prices change: neither is the agent's doing."""
 
 Originals = dict[tuple[str, int], RecordedAttempt]
 """The final attempt of each task and repeat, by these."""
@@ -41,7 +45,7 @@ class ReplayedTask:
     original: TaskExecution
     replayed: TaskExecution
     differences: tuple[str, ...]
-    """One line each; figures that vary from run to run are not among them."""
+    """One line each; times, memory and cost are not among them."""
 
     @property
     def identical(self) -> bool:
@@ -101,19 +105,23 @@ async def _replay(
             f"run {path.name} asked an agent behind a URL, which no recording can stand in for",
             remedy="replay a run of a submission that is run here",
         )
+    lock = load_lock(path)
+    if lock is None:
+        raise UsageError(
+            f"run {path.name} has no lock.json, or a damaged one", remedy="replay another run"
+        )
+    settings = replay_settings(settings, path)
     async with host_for(settings, submission) as host:
-        lock = load_lock(path)
-        if lock is None:
-            raise UsageError(f"run {path.name} has no lock.json", remedy="it cannot be replayed")
         again = await interruptible(plan_again(settings, host, lock, submission, say))
         plan = _plan_of_replay(again, originals, patterns)
+        _check_recorded(plan, originals)
         evidence = RunDirectory(
             path.parent, plan.run_id, trace_messages=settings.gateway.trace_messages
         )
         evidence.begin(plan)
         with closing(evidence):
             execution, where = await executed(
-                as_replay(settings),
+                settings,
                 host,
                 plan,
                 evidence,
@@ -121,18 +129,6 @@ async def _replay(
                 recordings=recorded_in(originals),
             )
     return Replay(tasks=_compared(originals, execution), execution=execution, path=where)
-
-
-def as_replay(settings: Settings) -> Settings:
-    """No cache and no budget of the run: the recording answers, and costs nothing."""
-    gateway = {"cache_models": False, "cache_tools": False}
-    run = {"reuse": False, "max_tokens": 0, "max_cost_usd": 0.0}
-    return settings.model_copy(
-        update={
-            "gateway": settings.gateway.model_copy(update=gateway),
-            "run": settings.run.model_copy(update=run),
-        }
-    )
 
 
 def _originals(path: Path) -> Originals:
@@ -176,8 +172,38 @@ def _asked_for(task: BenchmarkTask, originals: Originals, patterns: Sequence[str
     return finished and fits
 
 
+def _check_recorded(plan: RunPlan, originals: Originals) -> None:
+    """Raises UsageError where models or tools answered, and nobody wrote down what."""
+    for task in plan.tasks:
+        for repeat in range(1, plan.repeats + 1):
+            original = originals.get((task.task_id, repeat))
+            if original and original.execution and _lacks_recording(original):
+                raise _not_recorded(original.execution)
+
+
+def _lacks_recording(attempt: RecordedAttempt) -> bool:
+    execution = attempt.execution
+    if execution is None or (attempt.path / EXCHANGES).exists():
+        return False
+    models, tools = execution.model_calls, execution.tool_calls
+    return not all(call.refused for call in models) or not all(call.refused for call in tools)
+
+
+def _not_recorded(execution: TaskExecution) -> UsageError:
+    told = f"the calls of {execution.task_id} were not recorded in run {execution.run_id}"
+    if execution.reused_from:
+        return UsageError(
+            f"{told}: its result is that of run {execution.reused_from}",
+            remedy=f"replay run {execution.reused_from}",
+        )
+    return UsageError(
+        f"{told} (gateway.record was off)",
+        remedy="run it again with gateway.record = true, or name other tasks with --task",
+    )
+
+
 def _compared(originals: Originals, execution: BenchmarkExecution) -> tuple[ReplayedTask, ...]:
-    verifier = ReproducibilityVerifier()
+    verifier = ReproducibilityVerifier(WHAT_COUNTS)
     pairs = (
         (originals[e.task_id, e.repeat].execution, e)
         for e in execution.task_executions

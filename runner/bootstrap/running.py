@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from runner.bootstrap.gateway import Recordings, opened_gateway, token_count
+from runner.bootstrap.begun_with import resumed_settings
+from runner.bootstrap.gateway import Recordings, check_models, opened_gateway, token_count
 from runner.bootstrap.host import Host, host_for
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
@@ -28,15 +29,22 @@ from runner.domain import (
     RunEvent,
     RunPlan,
 )
-from runner.errors import InfrastructureError, Interrupted, Postponed, UsageError
+from runner.errors import (
+    InfrastructureError,
+    Interrupted,
+    Postponed,
+    SpendingLimitReached,
+    UsageError,
+)
 from runner.evaluation import Executor, RetryPolicy, SandboxedAgent, StopSignal
 from runner.evaluation.stop import Stop
 from runner.evaluation.unguarded import AlwaysOpen, NoAdmission
 from runner.orchestrator.breakers import BreakerGate, MemoryBreakerStore, SharedBreakers
 from runner.ports import Agent, Breakers, Evidence, Gate, Gateway, Notify, Say
-from runner.records import RunDirectory, find_run
+from runner.records import RunDirectory, find_run, layout
 from runner.records.archive import load_result, load_run_submission
 from runner.records.run_directory import RunLock
+from runner.records.spending import load_spending, totals
 from runner.scoring import DefaultScorer
 from runner.transport.remote import RemoteAgent, breaker_name, reach
 
@@ -80,6 +88,8 @@ async def _run(
     if submission.agent_endpoint.remote:
         policy = remote_policy_of(settings, os.environ)
         say(await interruptible(reach(submission.agent_endpoint, policy)))
+    elif settings.gateway.enabled:
+        check_models(settings.gateway, os.environ)  # before anything is built
     async with host_for(settings, submission) as host:
         plan = await interruptible(make_plan(settings, host, request, submission, say))
         with recorded(settings, plan) as evidence:
@@ -96,6 +106,7 @@ async def _resume(
         if over := _over(lock, load_result(path)):
             say(f"run {path.name} is complete: nothing is left to be done")
             return over, path
+        settings = resumed_settings(settings, path)
         submission = load_run_submission(path)
         async with host_for(settings, submission) as host:
             plan = await interruptible(plan_again(settings, host, lock, submission, say))
@@ -111,6 +122,11 @@ def _over(lock: RunLock, execution: BenchmarkExecution | None) -> BenchmarkExecu
             f"run {lock.run_id} belongs to the queue",
             remedy="a worker goes on with it by itself; if it has ended,"
             f" `agenttrace queue retry {lock.run_id}` puts it back",
+        )
+    if lock.replay_of:
+        raise UsageError(
+            f"run {lock.run_id} is a replay, and is not gone on with",
+            remedy=f"`agenttrace replay {lock.replay_of}` makes another",
         )
     return None
 
@@ -143,23 +159,32 @@ async def executed(
             stop=stop,
         )
         with image_held(host, plan), signals(lambda: _on_signal(stop, plan, told)):
-            execution = await _or_how_to_go_on(plan, executor.execute_benchmark())
+            execution = await _or_how_to_go_on(plan, evidence, executor.execute_benchmark())
     if execution.status is ExecutionStatus.CANCELLED:
+        again = f"`agenttrace resume {plan.run_id}` goes on"
+        if plan.replay_of:
+            again = f"`agenttrace replay {plan.replay_of}` makes another replay"
         raise Interrupted(
             f"interrupted after {len(execution.task_executions)} of"
             f" {len(plan.tasks) * plan.repeats} tasks",
-            remedy=f"what had finished is in {evidence.path};"
-            f" `agenttrace resume {plan.run_id}` goes on",
+            remedy=f"what had finished is in {evidence.path}; {again}",
             execution=execution,
             path=evidence.path,
         )
     return execution, evidence.path
 
 
-async def _or_how_to_go_on(plan: RunPlan, work: Awaitable[T]) -> T:
+async def _or_how_to_go_on(plan: RunPlan, evidence: RunDirectory, work: Awaitable[T]) -> T:
     """The value of `work`; what ends the run, though not for good, says so."""
     try:
         return await work
+    except SpendingLimitReached as error:
+        error.message += f", after {_spent(evidence.path)}"
+        error.remedy = (
+            f"`agenttrace resume {plan.run_id}` goes on with what was not judged yet,"
+            " under a higher --max-tokens or --max-cost"
+        )
+        raise
     except Postponed as error:
         error.remedy = f"`agenttrace resume {plan.run_id}` goes on after {error.until:%H:%M:%S %Z}"
         raise
@@ -167,6 +192,12 @@ async def _or_how_to_go_on(plan: RunPlan, work: Awaitable[T]) -> T:
         going_on = f"then `agenttrace resume {plan.run_id}` goes on with what was not judged yet"
         error.remedy = f"{error.remedy}; {going_on}" if error.remedy else going_on
         raise
+
+
+def _spent(run: Path) -> str:
+    """What all runners of a run have used so far."""
+    sums = totals(load_spending(run / layout.SPENDING))
+    return f"{sums.tokens_input + sums.tokens_output:,} tokens and {sums.cost_usd:.4f} USD"
 
 
 def _on_signal(stop: StopSignal, plan: RunPlan, observers: Sequence[Notify]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.failure import BELOW_THRESHOLD
+from runner.cli.failure import inert
 from runner.cli.invocation import (
     json_option,
     load,
@@ -16,14 +16,11 @@ from runner.cli.invocation import (
     settings_options,
     stdout_console,
 )
-from runner.cli.runs import complete_runs, output_option
+from runner.cli.runs import DIFFERENT, complete_runs, output_option
 
 if TYPE_CHECKING:
     from runner.bootstrap.replaying import Replay, ReplayedTask
     from runner.reporting.replay import ReplayLine
-
-SIDE_WIDTH = 56
-"""Characters of each side of a divergence."""
 
 
 @click.command(
@@ -32,6 +29,7 @@ SIDE_WIDTH = 56
 Examples:
   agenttrace replay 20260314-092653-1f2e3d
   agenttrace replay 20260314-09 --task 'tools-*' --json
+  agenttrace replay 20260314-09 -q && echo "the same, without asking any model"
 
 \b
 Exit codes: 0 every task was identical, 1 one was not, else as those of `run`.
@@ -62,9 +60,10 @@ def replay(
     """Run the image of RUN (its id, or as much of it as is unique) again, with the same tasks,
     seed and limits, and answer its model and tool calls from the recording.
 
-    No model and no tool is asked, and no key is needed. Says for each task whether the replay is
-    identical, and shows the first request that differs beside the recorded one. The replay is a run
-    of its own, in a directory of its own, which is marked as a replay.
+    No model and no tool is asked, nothing is paid, and no key is needed. Says for each task whether
+    the replay is identical: its calls, answer and score; not time, memory and cost. The first
+    request that was not recorded is shown beside the one that was expected. The replay is a run of
+    its own, in a directory of its own, which is marked as a replay.
     """
     from runner import bootstrap
     from runner.reporting import progress_for
@@ -77,17 +76,20 @@ def replay(
     else:
         _show(replayed)
     if not all(task.identical for task in replayed.tasks):
-        raise click.exceptions.Exit(BELOW_THRESHOLD)
+        raise click.exceptions.Exit(DIFFERENT)
 
 
 def _show(replayed: Replay) -> None:
     from runner.reporting.replay import render_replay
 
-    lines = [_line(task) for task in replayed.tasks]
-    render_replay(lines, replayed.execution.replay_of, stdout_console())
+    console = stdout_console()
+    lines = [_line(task, console.width) for task in replayed.tasks]
+    render_replay(lines, replayed.execution.replay_of, console)
+    evidence = inert(str(replayed.path))
+    click.echo(f"evidence of the replay: {evidence}")
 
 
-def _line(task: ReplayedTask) -> ReplayLine:
+def _line(task: ReplayedTask, width: int) -> ReplayLine:
     from runner import bootstrap
     from runner.reporting.replay import ReplayLine
 
@@ -98,7 +100,8 @@ def _line(task: ReplayedTask) -> ReplayLine:
         exchanges=len(task.replayed.model_calls) + len(task.replayed.tool_calls),
         differences=task.differences,
         diverged_at=divergence.number if divergence else None,
-        side_by_side=bootstrap.side_by_side(divergence, SIDE_WIDTH) if divergence else (),
+        was_over=divergence is not None and divergence.recorded is None,
+        side_by_side=bootstrap.side_by_side(divergence, width) if divergence else (),
     )
 
 

@@ -102,6 +102,8 @@ class RunSummary(Noun):
     tasks_finished: int = 0
     score: float | None = None
     """0 to 100; None until the run is finished."""
+    replay_of: str = ""
+    """The run that it is a replay of."""
     notes: tuple[str, ...] = ()
     """What is missing or damaged, one line each."""
 

@@ -72,7 +72,7 @@ async def equip(gateway: ModelGateway, attempted: Attempted, session: Session) -
     policy, task = gateway.policy, attempted.task
     books = _Books(
         ledger=Ledger(_budget(task, attempted.limits), gateway.ledger),
-        log=ExchangeLog(attempted.exchanges if policy.record else None),
+        log=ExchangeLog(attempted.exchanges if policy.record else None, policy.record_bytes),
         recording=await _recording(gateway, attempted),
     )
     tools = await _tool_calls(gateway, task, session, books)
@@ -106,6 +106,7 @@ async def _model_calls(
     counter = TokenCounter()
     if any(not pattern.startswith("agenttrace/") for pattern in policy.models):
         await asyncio.to_thread(counter.prepare)
+        await asyncio.to_thread(gateway.prices.prepare)
     return ModelCalls(
         upstreams=Upstreams(gateway.upstreams(), policy.models),
         ledger=books.ledger,

@@ -210,6 +210,8 @@ class Exchange(Noun):
     """Our code of the refusal; such an exchange is not replayed."""
     complete: bool = True
     """False: the answer broke off or never came, or the agent went away before its end."""
+    whole: bool = True
+    """False: too much had been recorded already, so that `request` and `chunks` are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

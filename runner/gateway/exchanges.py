@@ -17,6 +17,8 @@ from runner.gateway.calls import Exchange
 
 LONGEST_LINE = 256 * 1024 * 1024
 """In bytes: the largest request and answer, escaped."""
+MOST_BYTES = 256 * 1024 * 1024
+"""Of one attempt that are recorded: a thousand calls of the largest size would fill the disk."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -41,17 +43,21 @@ def to_line(exchange: Exchange) -> bytes:
 def from_line(line: bytes) -> Exchange:
     """Raises ValueError for anything but a line of ours that is whole."""
     exchange = Exchange.model_validate(json.loads(line))
-    if not exchange.refused and exchange.digest != digest_of(exchange.request):
+    if exchange.whole and not exchange.refused and exchange.digest != digest_of(exchange.request):
         raise ValueError("the digest is not the request's")
     return exchange
 
 
 class ExchangeLog:
-    """Writes an attempt's exchanges as they end. The file is made by the first one."""
+    """Writes an attempt's exchanges as they end. The file is made by the first one.
 
-    def __init__(self, path: Path | None) -> None:
+    One that does not fit in what is left of `most_bytes` is told by its digest, without its texts.
+    """
+
+    def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES) -> None:
         """`path` None: nothing is kept."""
         self._path = path
+        self._left = most_bytes
         self._descriptor = -1
 
     def write(self, exchange: Exchange) -> None:
@@ -59,12 +65,21 @@ class ExchangeLog:
         if self._path is None:
             return
         try:
-            self._append(self._path, to_line(exchange))
+            self._append(self._path, self._fitting(exchange))
         except OSError as error:
             raise StorageFailed(
                 f"cannot write {self._path}: {error.strerror}",
                 remedy="free some space, or set gateway.record to false",
             ) from error
+
+    def _fitting(self, exchange: Exchange) -> bytes:
+        line = to_line(exchange)
+        if len(line) > self._left:
+            return to_line(
+                exchange.model_copy(update={"request": {}, "chunks": (), "whole": False})
+            )
+        self._left -= len(line)
+        return line
 
     def _append(self, path: Path, line: bytes) -> None:
         if self._descriptor < 0:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from runner.domain import BenchmarkTask, Limits, Spending
 from runner.domain.base import Noun
+from runner.gateway.exchanges import MOST_BYTES
 from runner.gateway.session import Equipment, Session
 from runner.gateway.waits import Clockwork
 
@@ -54,6 +55,8 @@ class GatewayPolicy(Noun):
     """Of one attempt at once."""
     record: bool = True
     """Whether exchanges are written, whole."""
+    record_bytes: int = MOST_BYTES
+    """Of one attempt; exchanges beyond are told by their digests alone."""
     ports: tuple[int, ...] = (4180, 4181)
     """At which agents find us inside their containers."""
 

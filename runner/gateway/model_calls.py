@@ -27,10 +27,12 @@ from runner.gateway.calls import (
 )
 from runner.gateway.counting import TokenCounter
 from runner.gateway.exchanges import ExchangeLog, digest_of
+from runner.gateway.large_answers import HeldAnswer
 from runner.gateway.ledger import Ledger, OverBudget
 from runner.gateway.open_call import Admitted, Ending, ModelWaits, OpenCall
 from runner.gateway.prices import Prices
 from runner.gateway.replay import Recording
+from runner.gateway.room import RequestRoom
 from runner.gateway.settlement import Settlement, cache_request
 from runner.gateway.upstreams.routing import Upstreams
 
@@ -38,6 +40,8 @@ T = TypeVar("T")
 
 LARGE_BYTES = 64 * 1024
 """Requests from here on are read and counted in a thread: other attempts are served meanwhile."""
+LARGE_ANSWERS = 2
+"""Of the largest size at once, of those that are no streams: as much of an attempt's is in memory."""
 
 _EVENTS = "text/event-stream"
 
@@ -146,9 +150,15 @@ class ModelCalls:
 
     async def _whole(self, call: OpenCall, reply: UpstreamReply) -> Answer:
         """Read to its end before the agent gets any of it: it is whole, or an error."""
-        body = b"".join([chunk async for chunk in self._metered(call, reply)])
-        self._settlement.end(call, Ending.ANSWERED)
-        return _answer(reply, body)
+        held = HeldAnswer(self._room, self.response_bytes)
+        try:
+            async for piece in self._metered(call, reply):
+                await held.add(piece)
+            self._settlement.end(call, Ending.ANSWERED)
+        except BaseException:
+            held.close()
+            raise
+        return _answer(reply, held.body())
 
     async def _stream(
         self, call: OpenCall, reply: UpstreamReply, stack: AsyncExitStack, deadline: float
@@ -191,6 +201,10 @@ class ModelCalls:
         return Refused(502, "upstream_failed", f"the model's provider failed: {one_line(why)}")
 
     @cached_property
+    def _room(self) -> RequestRoom:
+        return RequestRoom(self.response_bytes * LARGE_ANSWERS)
+
+    @cached_property
     def _admission(self) -> Admission:
         return Admission(
             ledger=self.ledger,
@@ -210,6 +224,7 @@ class ModelCalls:
             on_spending=self.on_spending,
             task_id=self.task_id,
             repeat=self.repeat,
+            is_replay=self.recording is not None,
         )
 
 

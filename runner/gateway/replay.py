@@ -26,7 +26,7 @@ class Recording:
     """
 
     def __init__(self, exchanges: Iterable[Exchange]) -> None:
-        replayed = [exchange for exchange in exchanges if not exchange.refused]
+        replayed = [each for each in exchanges if each.whole and not each.refused]
         replayed.sort(key=lambda exchange: exchange.number)
         self._unused = dict(enumerate(replayed))
         self._places: dict[tuple[str, str], deque[int]] = defaultdict(deque)

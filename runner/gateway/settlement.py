@@ -39,6 +39,8 @@ class Settlement:
     on_spending: Callable[[Spending], None] | None
     task_id: str
     repeat: int
+    is_replay: bool = False
+    """Then calls cost what they did when they were recorded: budgets are met where they were."""
     _refusals: count[int] = field(default_factory=count, init=False)
 
     def end(self, call: OpenCall, ending: Ending) -> None:
@@ -82,7 +84,9 @@ class Settlement:
         return Usage(tokens_input=admitted.tokens_input, tokens_output=tokens, source=source)
 
     def _cost(self, call: OpenCall, usage: Usage | None) -> Decimal | None:
-        if call.recalled is not None or usage is None or call.admitted is None:
+        if usage is None or call.admitted is None:
+            return Decimal(0)
+        if call.recalled is not None and not self.is_replay:
             return Decimal(0)
         upstream = call.admitted.upstream
         return self.prices.cost(upstream.name, upstream.provider, call.admitted.model, usage)
@@ -108,7 +112,7 @@ class Settlement:
             model=admitted.model,
             tokens_input=usage.tokens_input,
             tokens_output=usage.tokens_output,
-            cost_usd=None if cost is None else float(cost),
+            cost_usd=_paid(call, cost),
             cached=call.recalled is not None,
         )
 
@@ -127,6 +131,13 @@ class Settlement:
             request = cache_request(admitted)
             renamed = {"request": request, "digest": digest_of(request)}
             cache.put(exchange.model_copy(update=renamed))
+
+
+def _paid(call: OpenCall, cost: Decimal | None) -> float | None:
+    """Nobody was paid for an answer that was there already."""
+    if call.recalled is not None:
+        return 0.0
+    return None if cost is None else float(cost)
 
 
 def cache_request(admitted: Admitted) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _finished(
     path: Path, execution: BenchmarkExecution, lock: RunLock | None, notes: list[str]
 ) -> RunSummary:
     tasks = len(execution.task_executions)
-    if lock and execution.status is ExecutionStatus.CANCELLED:
+    if lock and execution.status is ExecutionStatus.CANCELLED and not lock.replay_of:
         command = "queue retry" if lock.queued else "resume"
         notes = [*notes, f"`agenttrace {command} {path.name}` goes on with it"]
     return RunSummary(
@@ -181,13 +181,14 @@ def _finished(
         tasks_total=_planned(lock) or tasks,
         tasks_finished=tasks,
         score=execution.overall_score,
+        replay_of=execution.replay_of,
         notes=tuple(notes),
     )
 
 
 def _going_on(lock: RunLock | None) -> str:
     """Who goes on with a run that is not finished; nobody can without its lock."""
-    if lock is None:
+    if lock is None or lock.replay_of:
         return ""
     who = "a worker" if lock.queued else f"`agenttrace resume {lock.run_id}`"
     return f"; {who} goes on with it"
@@ -209,6 +210,7 @@ def _unfinished(path: Path, lock: RunLock | None, *, running: bool, notes: list[
         started_at=events[0].at if events else None,
         tasks_total=_planned(lock),
         tasks_finished=len(finished),
+        replay_of=lock.replay_of if lock else "",
         notes=tuple(notes),
     )
 

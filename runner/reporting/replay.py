@@ -12,6 +12,10 @@ from rich.text import Text
 from runner.reporting.escape import escape
 
 
+COLUMN_GAP = 3
+"""Blanks between what was recorded and what was asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplayLine:
     """One task of a replay."""
@@ -24,8 +28,15 @@ class ReplayLine:
     """Empty: it is identical."""
     diverged_at: int | None = None
     """The number of the first exchange that the recording does not have."""
+    was_over: bool = False
+    """Whether it diverged where all that was recorded had been asked for."""
     side_by_side: Sequence[tuple[str, str]] = ()
     """Lines of what was recorded there, and of what was asked."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing that counts differs."""
+        return not self.differences and self.diverged_at is None
 
 
 def render_replay(lines: Sequence[ReplayLine], run_id: str, console: Console) -> None:
@@ -39,30 +50,41 @@ def render_replay(lines: Sequence[ReplayLine], run_id: str, console: Console) ->
     console.print(table)
     for line in lines:
         _explain(line, console)
-    same = sum(1 for line in lines if not line.differences)
-    told = f"{same} of {len(lines)} tasks replayed identically to run {escape(run_id)}"
-    console.print(Text(told))
+    same = sum(line.identical for line in lines)
+    console.print(Text(f"\n{same} of {len(lines)} identical to run {escape(run_id)}"))
 
 
 def _verdict_of(line: ReplayLine) -> Text:
-    if not line.differences:
+    if line.identical:
         return Text("identical", style="green")
     if line.diverged_at is None:
         return Text("different", style="yellow")
-    return Text(f"diverged at exchange {line.diverged_at}", style="red")
+    return Text(f"diverged at call {line.diverged_at}", style="red")
 
 
 def _explain(line: ReplayLine, console: Console) -> None:
-    if not line.differences:
+    if line.identical:
         return
     console.print(Text(f"\n{escape(line.task_id)}, repeat {line.repeat}", style="bold"))
+    if line.differences:
+        console.print(Text("  recorded != replayed", style="dim"))
     for difference in line.differences:
         console.print(Text(f"  {escape(difference)}"))
-    if not line.side_by_side:
+    if line.diverged_at is not None:
+        _show_divergence(line, line.diverged_at, console)
+
+
+def _show_divergence(line: ReplayLine, number: int, console: Console) -> None:
+    if line.was_over:
+        told = f"  call {number} was asked when nothing of the recording was left:"
+        console.print(Text(told))
+        for _, requested in line.side_by_side:
+            console.print(Text(f"    {escape(requested)}", style="yellow"))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("RECORDED")
-    table.add_column("REQUESTED")
+    console.print(Text(f"  call {number} is none of those recorded:"))
+    table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP, 0, 0))
+    table.add_column("RECORDED", no_wrap=True)
+    table.add_column("REQUESTED", no_wrap=True)
     for recorded, requested in line.side_by_side:
         style = "" if recorded == requested else "yellow"
         table.add_row(Text(escape(recorded), style=style), Text(escape(requested), style=style))

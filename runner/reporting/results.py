@@ -107,10 +107,12 @@ def _model_cells(execution: TaskExecution) -> Iterable[Text]:
     usage = execution.resource_usage
     yield Text(f"{usage.api_calls_count}+{usage.tool_calls_count}")
     yield Text(f"{usage.tokens_total:,}")
-    yield Text(_cost(usage.cost_usd) if usage.api_calls_count else "-")
+    yield Text(_cost(usage) if usage.api_calls_count else "-")
 
 
-def _cost(cost_usd: float | None) -> str:
+def _cost(usage: ResourceUsage) -> str:
+    """Calls of which none was sent cost nothing; otherwise what is not known is unknown."""
+    cost_usd = 0.0 if usage.token_source is None else usage.cost_usd
     return "unknown" if cost_usd is None else f"{cost_usd:.4f}"
 
 
@@ -211,7 +213,7 @@ def _models_used(usage: ResourceUsage) -> str:
     return (
         f"{usage.api_calls_count} calls, {usage.tool_calls_count} of tools;"
         f" {usage.tokens_input:,} tokens in, {usage.tokens_output:,} out"
-        f" ({usage.token_source or 'not counted'}); cost {_cost(usage.cost_usd)} USD;"
+        f" ({usage.token_source or 'not counted'}); cost {_cost(usage)} USD;"
         f" {usage.model_seconds:.3f} s with models, {waited:.3f} s excused"
     )
 

@@ -49,7 +49,8 @@ def _run_row(run: RunSummary, console: Console) -> Iterable[Text]:
     yield inert(run.run_id)
     yield inert(f"{run.agent_name} {run.agent_version}".strip() or "-")
     yield inert(f"{run.suite_name} {run.suite_version}".strip() or "-")
-    yield outcome_cell(run.status, None, console)
+    outcome = outcome_cell(run.status, None, console)
+    yield outcome + Text(" (replay)", style="dim") if run.replay_of else outcome
     yield Text(f"{run.tasks_finished}/{run.tasks_total}")
     yield score_cell(run.score)
 
@@ -66,6 +67,8 @@ def _print_progress(run: LoadedRun, console: Console) -> None:
     field(console, "outcome", outcome_cell(summary.status, None, console))
     field(console, "agent", f"{summary.agent_name} {summary.agent_version}")
     field(console, "suite", f"{summary.suite_name} {summary.suite_version}")
+    if summary.replay_of:
+        field(console, "replay of", summary.replay_of)
     field(console, "tasks", f"{summary.tasks_finished} of {summary.tasks_total} finished")
     field(console, "evidence", summary.path)
     console.print()

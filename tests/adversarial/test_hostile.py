@@ -150,11 +150,11 @@ def check_artifacts(expected: Expectation, made: Attempt) -> None:
         assert re.search(reason, skipped.get(path, "")), skipped
 
 
-def check_end(made: Attempt, verdict: Verdict) -> None:
+def check_end(made: Attempt, verdict: Verdict, excused_seconds: float = 0.0) -> None:
     """Killed in time, and confirmed dead unless the shim, which confirms it, went first."""
     stages = {stage.name: stage.seconds for stage in made.stages}
     until_dead = sum(stages.get(name, 0.0) for name in ("ask", "measure", "stop"))
-    assert until_dead <= made.limits.time_seconds + KILL_SECONDS
+    assert until_dead <= made.limits.time_seconds + excused_seconds + KILL_SECONDS
     shim_died = verdict.reason is FailureReason.MEMORY_EXCEEDED
     assert made.agent_confirmed_dead or shim_died
     assert made.sandbox

@@ -23,7 +23,7 @@ CPU_FILES = {"cpu.stat": 1e-6, "cpuacct/cpuacct.usage": 1e-9}
 DONE = b"data: [DONE]"
 
 
-def answer(prompt: str, config: dict[str, Any]) -> str:  # noqa: ARG001 - an agent's signature
+def answer(prompt: str, config: dict[str, Any]) -> str:
     """The agent in a container."""
     Caller("gateway").work()
     return "none"
@@ -53,7 +53,9 @@ class Caller:
         job: dict[str, Any] = json.loads(said)
         return job
 
-    def _done(self, model: str, times: int = 1, request_bytes: int = 0, at_once: int = 0) -> dict[str, Any]:
+    def _done(
+        self, model: str, times: int = 1, request_bytes: int = 0, at_once: int = 0
+    ) -> dict[str, Any]:
         """The seconds of each call, or of all streams together."""
         question = QUESTION if not request_bytes else "word " * (request_bytes // 5)
         cpu, cgroup = time.process_time(), cgroup_seconds()

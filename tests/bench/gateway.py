@@ -176,8 +176,9 @@ async def _clients() -> AsyncIterator[Clients]:
                 for side in sides.values():
                     side.end()
             except BaseException:
-                runner.terminate()
-                direct.terminate()
+                for process in (runner, direct):
+                    if process.returncode is None:
+                        process.terminate()
                 raise
             finally:
                 await asyncio.gather(runner.wait(), direct.wait())

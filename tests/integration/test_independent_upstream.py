@@ -39,13 +39,14 @@ class Llama:
     """One server process; it ends with us, since its standard input does."""
 
     def __init__(self, python: Path, model: Path, port: int = 0) -> None:
-        self._process = subprocess.Popen(
-            [python, SERVE, str(port), model],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=model.with_suffix(".log").open("ab"),
-            text=True,
-        )
+        with model.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [python, SERVE, str(port), model],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self._process.stdout
         self.url = self._process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:"), model.with_suffix(".log").read_text()
@@ -180,7 +181,7 @@ def test_a_server_that_goes_down_is_not_the_agents_fault(llama: Llama, tmp_path:
             time.sleep(0.01)
         llama.kill()
 
-    killer = threading.Thread(target=kill_after_the_first_call)
+    killer = threading.Thread(target=kill_after_the_first_call, daemon=True)
     killer.start()
     ran = evaluate(tmp_path, SDK_AGENT, task("local_goes_down"), flags(llama.url))
     killer.join()
@@ -224,7 +225,7 @@ def test_waiting_for_a_server_is_not_the_agents_time(python: Path, tmp_path: Pat
             front.handle_request()
         servers.append(Llama(python, tmp_path / "tiny.gguf", port))
 
-    starter = threading.Thread(target=refuse_one_and_start)
+    starter = threading.Thread(target=refuse_one_and_start, daemon=True)
     starter.start()
     limit = "[task.limits]\ntime_seconds = 15"
     suite = task("local_comes_up", limit)

@@ -1,6 +1,7 @@
-"""HTTP/1.1 connections to providers, kept for the next call: httpx's transport for our own client.
+"""HTTP/1.1 connections to providers, kept for the next call.
 
-The one that httpx brings takes most of a model call's CPU time on this host.
+They are a transport of httpx. Its own client and transport take more CPU time for a small model
+call than all the rest of the gateway; they are used where there are proxies to go through.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import asyncio
 import select
 import ssl
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeAlias
 
 import h11
@@ -25,19 +28,48 @@ _KEPT_SECONDS = 5.0
 _TRIED_BESIDE_SECONDS = 0.25
 """Until the next address of a name is tried too (RFC 8305)."""
 
+MOST_KEPT = 32
+"""Idle connections."""
+
 Origin: TypeAlias = "tuple[str, str, int]"
 """Scheme, host and port."""
 _PORTS = {"http": 80, "https": 443}
 
 
-class KeptConnections(httpx.AsyncBaseTransport):
-    """A transport without proxies, redirects and HTTP/2; one event loop uses it."""
+def open_transport(most: int) -> httpx.AsyncBaseTransport:
+    """For at most so many connections at once, as the environment wants them to be made."""
+    tls = ssl.create_default_context()
+    if {"http", "https", "all"} & set(urllib.request.getproxies()):
+        return Proxied(tls, most)
+    return KeptConnections(tls, most)
 
-    def __init__(self, *, tls: ssl.SSLContext, most: int, most_kept: int) -> None:
-        """`most` connections at once, of which `most_kept` may be idle."""
+
+class Proxied(httpx.AsyncBaseTransport):
+    """Through the proxies that the environment names, but for what it excepts."""
+
+    def __init__(self, tls: ssl.SSLContext, most: int) -> None:
+        self._client = httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=MOST_KEPT),
+            verify=tls,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx.AsyncBaseTransport."""
+        return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        """Ends all connections."""
+        await self._client.aclose()
+
+
+class KeptConnections(httpx.AsyncBaseTransport):
+    """One event loop uses it. A connection that its server has ended is not used again."""
+
+    def __init__(self, tls: ssl.SSLContext, most: int) -> None:
         tls.set_alpn_protocols(["http/1.1"])
         self._tls = tls
-        self._most_kept = most_kept
         self._room = asyncio.Semaphore(most)
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
 
@@ -76,7 +108,7 @@ class KeptConnections(httpx.AsyncBaseTransport):
         return await _connected(origin, self._tls, seconds)
 
     def _give_back(self, connection: _Connection) -> None:
-        if connection.begin_again() and sum(map(len, self._idle.values())) < self._most_kept:
+        if connection.begin_again() and sum(map(len, self._idle.values())) < MOST_KEPT:
             self._idle[connection.origin].append(connection)
             self._room.release()
         else:
@@ -122,9 +154,7 @@ class _Connection:
         """Ends it without waiting for anything."""
         self.writer.transport.abort()
 
-    async def ask(
-        self, request: httpx.Request, seconds: dict[str, float | None]
-    ) -> h11.Response:
+    async def ask(self, request: httpx.Request, seconds: dict[str, float | None]) -> h11.Response:
         """Sends the request whole, and reads the head of its answer."""
         data = self._sent(request)
         if trace := request.extensions.get("trace"):
@@ -135,34 +165,32 @@ class _Connection:
                 with suppress(ConnectionError):  # it may have answered all the same
                     await self.writer.drain()
         while True:
-            event = await self.event(seconds.get("read"))
+            event = self.heard() or await self.read(seconds.get("read"))
             if isinstance(event, h11.Response):
                 return event
 
-    async def event(self, seconds: float | None) -> h11.Event:
-        """The next part of the answer."""
+    def heard(self) -> h11.Event | None:
+        """The next part of the answer; None: it has not come yet."""
         try:
-            while True:
-                event = self.parser.next_event()
-                if isinstance(event, h11.Event):
-                    return event
-                if event is not h11.NEED_DATA:
-                    raise httpx.RemoteProtocolError("it speaks another protocol now")
-                self.parser.receive_data(await self._read(seconds))
+            event = self.parser.next_event()
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error)) from error
+        if event is h11.PAUSED:
+            raise httpx.RemoteProtocolError("it speaks another protocol now")
+        return event if isinstance(event, h11.Event) else None
 
-    async def _read(self, seconds: float | None) -> bytes:
+    async def read(self, seconds: float | None) -> None:
+        """Waits for more of the answer."""
         with _as(httpx.ReadTimeout, httpx.ReadError):
             async with asyncio.timeout(seconds):
-                return await self.reader.read(READ_BYTES)
+                data = await self.reader.read(READ_BYTES)
+        self.parser.receive_data(data)
 
     def _sent(self, request: httpx.Request) -> bytes:
-        head = h11.Request(
-            method=request.method, target=request.url.raw_path, headers=request.headers.raw
-        )
-        parts = (head, h11.Data(data=request.content), h11.EndOfMessage())
+        method, target = request.method, request.url.raw_path
         try:
+            head = h11.Request(method=method, target=target, headers=request.headers.raw)
+            parts = (head, h11.Data(data=request.content), h11.EndOfMessage())
             return b"".join(self.parser.send(part) or b"" for part in parts)
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
@@ -182,13 +210,18 @@ class _Body(httpx.AsyncByteStream):
         self._give_back: Callable[[_Connection], None] | None = give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """As it comes; raises httpx.TransportError."""
+        """As it comes; raises httpx.TransportError. What comes together is one piece: of parallel
+        streams each has many small ones, and to pass each on by itself takes longer.
+        """
         while True:
-            event = await self._connection.event(self._seconds)
+            pieces = []
+            while isinstance(event := self._connection.heard(), h11.Data):
+                pieces.append(bytes(event.data))
+            if pieces:
+                yield b"".join(pieces)
             if isinstance(event, h11.EndOfMessage):
                 return
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
+            await self._connection.read(self._seconds)
 
     async def aclose(self) -> None:
         """May be repeated."""
@@ -197,9 +230,7 @@ class _Body(httpx.AsyncByteStream):
             give_back(self._connection)
 
 
-async def _connected(
-    origin: Origin, tls: ssl.SSLContext, seconds: float | None
-) -> _Connection:
+async def _connected(origin: Origin, tls: ssl.SSLContext, seconds: float | None) -> _Connection:
     scheme, host, port = origin
     with _as(httpx.ConnectTimeout, httpx.ConnectError):
         async with asyncio.timeout(seconds):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
 
 import httpx
 
 from runner.domain import Api
 from runner.gateway.calls import ModelRequest, Progress, UpstreamBroken, UpstreamReply
-from runner.gateway.upstreams.connections import KeptConnections
+from runner.gateway.upstreams.connections import open_transport
 from runner.gateway.upstreams.guard import Guard, Verdict
 from runner.gateway.upstreams.patience import Patience, Sleep, Trouble
 from runner.gateway.upstreams.redaction import Redaction
@@ -72,7 +69,7 @@ class HttpUpstream:
         self._provider = provider or name
         self._patience = Patience(retries=self._policy.retries, sleep=self._policy.sleep)
         self._guard = Guard(breakers, f"model:{name}", self._policy.sleep)
-        self._client: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncBaseTransport | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +91,7 @@ class HttpUpstream:
         """See calls.Upstream."""
         async with AsyncExitStack() as stack:
             verdict = await stack.enter_async_context(self._guard.call(progress))
-            tries = Tries(self._open_client(), self._request(request), progress)
+            tries = Tries(self._opened(), self._request(request), progress)
             try:
                 response = await self._patience.until_answered(tries.once, progress)
             except Trouble as trouble:
@@ -113,9 +110,9 @@ class HttpUpstream:
 
     async def close(self) -> None:
         """Ends all connections; may be repeated."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
     def _given_up(self, trouble: Trouble[Response], verdict: Verdict) -> Response:
         """The last answer; raises UpstreamBroken where there was none."""
@@ -148,29 +145,26 @@ class HttpUpstream:
         if rest := redaction.end():
             yield rest
 
-    def _open_client(self) -> httpx.AsyncClient:
-        if self._client is None:
-            policy = self._policy
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(policy.idle_seconds, connect=policy.connect_seconds),
-                transport=_transport(policy.connections),
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
-            self._client.headers.clear()
-            # Nothing that is packed: a small answer could unpack to one that fills the memory.
-            self._client.headers.update(
-                {"user-agent": "agenttrace-runner", "accept-encoding": "identity"}
-            )
-        return self._client
+    def _opened(self) -> httpx.AsyncBaseTransport:
+        if self._transport is None:
+            self._transport = open_transport(self._policy.connections)
+        return self._transport
 
     def _request(self, request: ModelRequest) -> WireRequest:
         path = request.api.value if self._api == "anthropic" else request.api.removeprefix("/v1")
         accept = EVENTS if request.streamed else JSON
         return WireRequest(
             url=self._base_url + path,
-            headers={"content-type": JSON, "accept": accept, **self._credentials(request)},
+            headers={
+                "user-agent": "agenttrace-runner",
+                # Nothing that is packed: a small answer could unpack to one that fills the memory.
+                "accept-encoding": "identity",
+                "content-type": JSON,
+                "accept": accept,
+                **self._credentials(request),
+            },
             content=json.dumps(request.body, separators=(",", ":")).encode(),
+            timeout=httpx.Timeout(self._policy.idle_seconds, connect=self._policy.connect_seconds),
         )
 
     def _credentials(self, request: ModelRequest) -> dict[str, str]:

@@ -56,7 +56,12 @@ class Patience:
         Pauses grow exponentially, with full jitter, and are no shorter than what is asked for. A
         pause that is longer than what may still be waited is not begun.
         """
+        try:
+            return await once()
+        except Trouble as trouble:
+            return await self._until_answered(_then(trouble, once), waits)
 
+    async def _until_answered(self, once: Callable[[], Awaitable[T]], waits: Waits) -> T:
         async def rest(seconds: float) -> None:
             async with waits.waiting():
                 await self.sleep(seconds)
@@ -73,6 +78,18 @@ class Patience:
             reraise=True,
         )
         return await retrying(once)
+
+
+def _then(trouble: Trouble[T], once: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """The first try again, which was made before anybody had to count them, and then others."""
+    first = [trouble]
+
+    async def told_or_tried() -> T:
+        if first:
+            raise first.pop()
+        return await once()
+
+    return told_or_tried
 
 
 class _Delay:

@@ -28,13 +28,16 @@ class WireRequest:
     url: str
     headers: Mapping[str, str]
     content: bytes
+    timeout: httpx.Timeout
 
 
 class Tries:
     """Sends one request, once or more often."""
 
-    def __init__(self, client: httpx.AsyncClient, request: WireRequest, progress: Progress) -> None:
-        self._client = client
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, request: WireRequest, progress: Progress
+    ) -> None:
+        self._transport = transport
         self._request = request
         self._progress = progress
         self._sent = False
@@ -45,7 +48,7 @@ class Tries:
         self.made += 1
         self._sent = False
         try:
-            response = await self._client.send(self._built(), stream=True)
+            response = await self._transport.handle_async_request(self._built())
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
             if self._sent:
                 # It may be at work on it, and charge for it: to send it again may cost twice.
@@ -59,12 +62,12 @@ class Tries:
 
     def _built(self) -> httpx.Request:
         request = self._request
-        return self._client.build_request(
+        return httpx.Request(
             "POST",
             request.url,
             headers=request.headers,
             content=request.content,
-            extensions={"trace": self._trace},
+            extensions={"timeout": request.timeout.as_dict(), "trace": self._trace},
         )
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:  # noqa: ARG002 - httpcore's signature

@@ -15,14 +15,14 @@ for name, data in {
     refused(name, (statuses(raw(data, 5)) or [-1])[0], 400, 414, 431)
 
 def never_ends():
-    try:
-        with connect(5) as connection:
+    with connect(5) as connection:
+        try:
             connection.sendall(first)
             for _ in range(2000):
                 connection.sendall(b"X: " + b"a" * 4000 + b"\r\n")
-    except OSError:
-        return
-    print("BREACH: headers without end were read")
+        except OSError:
+            return
+        refused("headers without an end", (statuses(connection.recv(65536)) or [-1])[0], 431)
 
 threads = [threading.Thread(target=never_ends) for _ in range(40)]
 for thread in threads:

@@ -5,10 +5,12 @@ targets = ["http://169.254.169.254/latest/meta-data/", f"http://127.0.0.1:{port}
            f"http://127.0.0.1:{PORT}/v1/models", "file:///etc/passwd", f"//127.0.0.1:{port}/v1/models"]
 own = f"Host: 127.0.0.1:{PORT}"
 bearer = f"Authorization: Bearer {KEY}"
-for target in targets:
+def ask(target, _):
     for method in ("GET", "POST"):
         said = raw(f"{method} {target} HTTP/1.1\r\n{own}\r\n{bearer}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
         refused(f"{method} {target}", *statuses(said), 400, 404)
+
+each(dict.fromkeys(targets), ask)
 for target in (f"127.0.0.1:{port}", "169.254.169.254:80", "api.openai.com:443", f"localhost:{PORT}"):
     said = raw(f"CONNECT {target} HTTP/1.1\r\n{own}\r\n{bearer}\r\n\r\nGET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     refused(f"CONNECT {target}", *statuses(said), 405)

@@ -27,7 +27,7 @@ responses = [
     {"input": [{"type": "web_search_call", "id": "x", "status": "completed"}]}, {"input": [{"type": "mcp_approval_response", "approve": True}]},
 ]
 messages = [
-    {"tools": [{"type": kind, "name": "x"}]} for kind in ("web_search_20250305", "web_fetch_20250910", "code_execution_20250522", "mcp_toolset", "computer_20250124", "bash_20250124")
+    {"tools": [{"type": kind, "name": "x"}]} for kind in ("web_search_20250305", "web_fetch_20250910", "code_execution_20250522", "mcp_toolset")
 ] + [
     {"mcp_servers": [{"type": "url", "url": url, "name": "x"}]}, {"container": "c"}, {"container": {"skills": []}}, {"service_tier": "standard_only", "speed": "fast"},
     part(type="image", source={"type": "url", "url": url}), part(type="document", source={"type": "url", "url": url}),

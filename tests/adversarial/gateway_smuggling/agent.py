@@ -56,10 +56,14 @@ bodies = {
     "a trailer that is a request": b"0\r\n" + inner[:-1] + b"\r\n\r\n",
 }
 cases |= {name: chunked + body + inner for name, body in bodies.items()}
-for name, data in cases.items():
+def ask(name, data):
     got = statuses(raw(data, 3))
     # One refusal, and the connection ends: what came behind it is not read as a request.
-    refused(name, got[0] if len(got) == 1 else 0 if got else -1, 400, 401, 405, 413, 422, 431, 501, 505)
+    status = got[0] if len(got) == 1 else 0 if got else -1
+    waits = [-1] if name == "a huge chunk size" else []  # for the rest of it
+    refused(name, status, 400, 401, 405, 413, 422, 431, 501, 505, *waits)
+
+each(cases, ask)
 tiny = chunked + b"1\r\n{\r\n" * 20_000
 refused("a flood of tiny chunks", (statuses(raw(tiny + b"0\r\n\r\n", 10)) or [-1])[0], 400)
 print(call("/tools/key_value", {"operation": "get", "key": "k"}))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from runner.errors import StorageFailed, UsageError
 from runner.gateway.calls import Exchange
 from runner.gateway.exchanges import ExchangeLog, canonical_json, digest_of, load_exchanges
+from runner.gateway.replay import Recording
 
 ANY_TEXT = st.text(st.characters(), max_size=20)
 JSON = st.recursive(
@@ -181,3 +182,26 @@ def test_neither_writing_nor_reading_holds_more_than_one_exchange(path):
     finally:
         tracemalloc.stop()
     assert peak < 10 * size
+
+
+def test_beyond_its_bytes_only_digests_are_kept(path):
+    log = ExchangeLog(path, most_bytes=2_000)
+    large = [exchange(n, chunks=("x" * 900,)) for n in range(1, 4)]
+    for each in (*large, exchange(4)):
+        log.write(each)
+    log.close()
+    kept = list(load_exchanges(path))
+    assert [each.whole for each in kept] == [True, False, False, True]
+    assert [each.digest for each in kept[:3]] == [each.digest for each in large]
+    assert kept[1].request == {}
+    assert kept[1].chunks == ()
+    assert path.stat().st_size < 3_000
+
+
+def test_what_was_not_kept_whole_is_not_replayed(path):
+    log = ExchangeLog(path, most_bytes=0)
+    log.write(exchange(1))
+    log.close()
+    recording = Recording(load_exchanges(path))
+    assert recording.take(1, "model", exchange(1).request) is None
+    assert recording.divergence

@@ -511,20 +511,23 @@ async def test_a_replay_gives_the_same_answers_without_an_upstream(tmp_path):
     raw = b"".join(play.chunks)
     play.chunks = [raw[:41], *(raw[at : at + 3] for at in range(41, len(raw), 3))]
     async with provider(play) as there, local(there) as upstream:
-        attempt = Attempt([upstream], tmp_path, Budget(tokens=1_000))
+        prices = {("local", "m"): Price(input_usd=Decimal("0.01"), output_usd=Decimal("0.1"))}
+        attempt = Attempt([upstream], tmp_path, Budget(tokens=1_000), overrides=prices)
         first = await attempt.text(model="m", stream=True, max_tokens=10)
         requests = len(there.got)
         replay = Attempt(
             [upstream],
             tmp_path,
             Budget(tokens=1_000),
+            overrides=prices,
             recording=Recording(attempt.recorded),
             log=ExchangeLog(None),
         )
         assert await replay.text(model="m", stream=True, max_tokens=10) == first
         assert len(there.got) == requests
     (call,) = replay.calls
-    assert (call.cached, call.cost_usd, call.retries) == (True, 0.0, 0)
+    assert (call.cached, call.cost_usd, call.retries) == (True, 1.2, 0)
+    assert [spent.cost_usd for spent in replay.spent] == [0.0], "nobody was paid"
     assert (call.tokens_input, call.tokens_output) == (50, 7)
     assert replay.used == attempt.used == 57
     assert call.finish_reasons == ("stop",)

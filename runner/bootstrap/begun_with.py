@@ -1,0 +1,65 @@
+"""The settings that a run was begun with, of those that decide what its agent could reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.config import GatewaySettings, Settings
+from runner.records import layout
+
+_GATEWAY = "gateway."
+
+
+def resumed_settings(settings: Settings, run: Path) -> Settings:
+    """The agent may call what it could before; where those models are, is as set now."""
+    models = gateway_begun_with(settings.gateway, run).models
+    return _with_gateway(settings, {"models": models})
+
+
+def replay_settings(settings: Settings, run: Path) -> Settings:
+    """As the run had it, prices too, but for caches, spending and rules: the recording answers."""
+    begun = gateway_begun_with(settings.gateway, run)
+    now = {
+        "enabled": True,
+        "cache_models": False,
+        "cache_tools": False,
+        "script": "",
+        "record": settings.gateway.record,
+        "trace_messages": settings.gateway.trace_messages,
+    }
+    alone = settings.model_copy(update={"gateway": begun})
+    spending = {"reuse": False, "max_tokens": 0, "max_cost_usd": 0.0}
+    return _with_gateway(alone, now).model_copy(
+        update={"run": settings.run.model_copy(update=spending)}
+    )
+
+
+def gateway_begun_with(given: GatewaySettings, run: Path) -> GatewaySettings:
+    """As the `config.json` of `run` has it; `given` for what it does not have, or is damaged."""
+    recorded = _recorded(run / layout.CONFIG)
+    known = {
+        name: recorded[_GATEWAY + name]
+        for name in GatewaySettings.model_fields
+        if _GATEWAY + name in recorded
+    }
+    try:
+        return GatewaySettings.model_validate(given.model_dump(mode="json") | known)
+    except ValidationError:
+        return given
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _with_gateway(settings: Settings, changes: dict[str, object]) -> Settings:
+    gateway = settings.gateway.model_copy(update=changes)
+    return settings.model_copy(update={"gateway": gateway})
