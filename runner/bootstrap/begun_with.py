@@ -8,16 +8,28 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner.config import GatewaySettings, Settings
+from runner.config import GatewaySettings, RunSettings, Settings
 from runner.records import layout
 
 _GATEWAY = "gateway."
+_BUDGETS = ("max_tokens", "max_cost_usd")
 
 
 def resumed_settings(settings: Settings, run: Path) -> Settings:
-    """The agent may call what it could before; where those models are, is as set now."""
+    """The agent may call what it could before; where those models are, is as set now.
+
+    The run has the budget that it was begun with, unless there is another now: nobody who goes on
+    with it shall spend more by leaving an option out.
+    """
     models = gateway_begun_with(settings.gateway, run).models
-    return _with_gateway(settings, {"models": models})
+    recorded = _recorded(run / layout.CONFIG)
+    given = settings.run.model_dump()
+    missing = {name: recorded.get(f"run.{name}") for name in _BUDGETS if not given[name]}
+    try:
+        budget = RunSettings.model_validate(given | {n: v for n, v in missing.items() if v})
+    except ValidationError:
+        budget = settings.run
+    return _with_gateway(settings, {"models": models}).model_copy(update={"run": budget})
 
 
 def replay_settings(settings: Settings, run: Path) -> Settings:

@@ -194,7 +194,7 @@ def _not_recorded(execution: TaskExecution) -> UsageError:
     if execution.reused_from:
         return UsageError(
             f"{told}: its result is that of run {execution.reused_from}",
-            remedy=f"replay run {execution.reused_from}",
+            remedy=f"`agenttrace replay {execution.reused_from}` replays that one",
         )
     return UsageError(
         f"{told} (gateway.record was off)",

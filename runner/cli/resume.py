@@ -54,8 +54,9 @@ def resume(
     """Go on with RUN (its id, or as much of it as is unique) from the last finished attempt.
 
     What has a verdict is not run again. What was interrupted, or has no verdict through a fault of
-    ours, is. The tasks, their order, the seed and the limits are those that the run was begun with;
-    its image is made again if it is gone. Budgets of the run count what it has spent so far.
+    ours, is. Tasks, their order, seed, limits, and the models that the agent may call are those
+    that the run was begun with; its image is made again if it is gone. Budgets of the run count
+    what it has spent so far; it keeps those that it was begun with where no other is given.
     """
     from runner import bootstrap
     from runner.reporting import progress_for

@@ -25,6 +25,8 @@ from runner.gateway.refusals import form_of, refusal
 from runner.gateway.tools.formats import answer_body, as_anthropic, as_openai, as_plain
 
 _BEARER = re.compile(r"(?i)bearer +(\S+) *")
+_ARGUMENT_BYTES = 2 * 1024 * 1024
+"""Before they are parsed: the largest that a tool takes, escaped."""
 _FORMATS = {"": as_plain, "openai": as_openai, "anthropic": as_anthropic}
 _ABOUT = {
     "name": "AgentTrace gateway",
@@ -157,8 +159,12 @@ class GatewayApp:
         return JSONResponse({"tools": _FORMATS[form](self._tools.definitions())})
 
     async def _call_tool(self, request: Request) -> Response:
+        body = await request.body()
+        if len(body) > _ARGUMENT_BYTES:
+            message = f"arguments are limited to {_ARGUMENT_BYTES} bytes"
+            raise Refused(413, "request_too_large", message)
         try:
-            arguments = from_json(await request.body() or b"{}", allow_inf_nan=False)
+            arguments = from_json(body or b"{}", allow_inf_nan=False)
         except ValueError:
             raise Refused(400, "invalid_json", "the body is not JSON in UTF-8") from None
         answer = await self._tools.call(request.path_params["name"], arguments, "http")

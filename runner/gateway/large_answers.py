@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from runner.gateway.room import RequestRoom
 
 _SMALL_ANSWER = 256 * 1024
-"""Answers up to this size take no room: what all connections together can hold of them is little."""
+"""Answers up to this size take no room: what all connections can hold of them is little."""
 _PIECE = 64 * 1024
 
 

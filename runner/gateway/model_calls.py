@@ -41,7 +41,7 @@ T = TypeVar("T")
 LARGE_BYTES = 64 * 1024
 """Requests from here on are read and counted in a thread: other attempts are served meanwhile."""
 LARGE_ANSWERS = 2
-"""Of the largest size at once, of those that are no streams: as much of an attempt's is in memory."""
+"""Of the largest size at once, that are no streams: as much of an attempt's is in memory."""
 
 _EVENTS = "text/event-stream"
 

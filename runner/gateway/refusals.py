@@ -25,8 +25,9 @@ _ANTHROPIC_TYPES: dict[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "overloaded_error",
 }
 
-_FINAL = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
-"""Client libraries repeat requests that got these; ours would only be refused again."""
+_FINAL = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY})
+"""Client libraries repeat requests that got these. Ours would only be refused again, and an upstream
+that failed has been asked again by us."""
 
 
 def _openai(refused: Refused) -> dict[str, Any]:

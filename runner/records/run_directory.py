@@ -245,6 +245,7 @@ class RunDirectory:
             target.parent.mkdir(parents=True, exist_ok=True)
             sync_directory(target.parent.parent)
         _write_attempt(aside, execution, reply, self._trace(execution, reply, aside))
+        sync_file(self.path / layout.SPENDING)  # no power cut takes its calls off the books
         aside.rename(target)  # an attempt is never empty, so rename refuses to replace one
         sync_directory(target.parent)
         return target

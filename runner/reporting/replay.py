@@ -11,7 +11,6 @@ from rich.text import Text
 
 from runner.reporting.escape import escape
 
-
 COLUMN_GAP = 3
 """Blanks between what was recorded and what was asked."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 import resource
@@ -46,7 +47,7 @@ class Host:
             at_unix=time.time(),
         )
 
-    def lost_since(self, before: Host) -> list[str]:
+    def lost_since(self, before: Host, rss_bytes: int = RSS_TOLERANCE_BYTES) -> list[str]:
         """One line for each figure that is not back where it was."""
         lost = {
             "bytes of disk": (
@@ -60,7 +61,7 @@ class Host:
             "processes": (self.pids - before.pids, PIDS_TOLERANCE),
             "bytes of the runner's RSS": (
                 self.runner_rss_bytes - before.runner_rss_bytes,
-                RSS_TOLERANCE_BYTES,
+                rss_bytes,
             ),
         }
         return [f"{n} {what} more" for what, (n, allowed) in lost.items() if n > allowed]
@@ -74,6 +75,13 @@ def _kept_free_bytes() -> int:
     """
     lists = re.findall(r"^ {14}count: +(\d+)$", Path("/proc/zoneinfo").read_text(), re.MULTILINE)
     return sum(map(int, lists)) * resource.getpagesize()
+
+
+def tidy_host() -> Host:
+    """The host now, without what the allocator keeps of the memory that was given back to it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return Host.now()
 
 
 def settled(leftovers: Callable[[], list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from runner.errors import RunnerError, SpendingLimitReached
 from runner.records.spending import load_spending
 from tests.adversarial.expectation import HERE, PRELUDE, SMALL
 from tests.adversarial.gateway_lab import SECRET, provided
-from tests.adversarial.host import Host, settled
+from tests.adversarial.host import settled, tidy_host
 
 pytestmark = [pytest.mark.docker, pytest.mark.adversarial]
 
@@ -119,7 +119,8 @@ def execute(
 def test_a_run_judges_by_its_rules_and_keeps_no_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = Host.now()
+    warm_up(tmp_path / "earlier")
+    before = tidy_host()
     with caplog.at_level(logging.DEBUG, "runner"):
         outcome, run = execute(tmp_path, AGENT, ("steer", "steal", "many"), "echo")
     assert isinstance(outcome, CategoryExecution), outcome
@@ -138,7 +139,14 @@ def test_a_run_judges_by_its_rules_and_keeps_no_key(
     assert (large / "execution.json").stat().st_size < 8_000_000
     assert (large / "trace.otlp.jsonl").stat().st_size < 40_000_000
     assert json.loads((large / "execution.json").read_text())["task_id"] == "many"
-    assert settled(lambda: Host.now().lost_since(before)) == []
+    assert settled(lambda: tidy_host().lost_since(before)) == []
+
+
+def warm_up(directory: Path) -> None:
+    """What the first run imports is not what a hostile one left."""
+    directory.mkdir()
+    outcome, _ = execute(directory, AGENT, ("steer",), "honest")
+    assert isinstance(outcome, CategoryExecution), outcome
 
 
 def test_parallel_attempts_never_exceed_the_budget_of_their_run(tmp_path: Path) -> None:
@@ -147,5 +155,7 @@ def test_parallel_attempts_never_exceed_the_budget_of_their_run(tmp_path: Path) 
         tmp_path, race, ("one", "two", "three"), "honest", **{"run.max_tokens": 5_000}
     )
     assert isinstance(outcome, SpendingLimitReached), outcome
-    spent = sum(one.tokens_input + one.tokens_output for one in load_spending(run / "spending.jsonl"))
+    spent = sum(
+        one.tokens_input + one.tokens_output for one in load_spending(run / "spending.jsonl")
+    )
     assert 2_500 < spent <= 5_000

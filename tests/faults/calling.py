@@ -108,12 +108,14 @@ def equip(shell: Shell, upstream: Upstream) -> None:
     shell.environment |= upstream.environment
 
 
-def doomed(shell: Shell, point: str, *arguments: str) -> Running:
-    """A command that comes to that point and no further."""
-    command = (sys.executable, "-m", "tests.faults.calling", "KILL", point, "--")
+def doomed(
+    shell: Shell, point: str, *arguments: str, how: str = "KILL", **variables: str
+) -> Running:
+    """A command that comes to that point and no further, or stops there."""
+    command = (sys.executable, "-m", "tests.faults.calling", how, point, "--")
     shell.command, usual = command, shell.command
     try:
-        return shell.start(*arguments, PYTHONPATH=str(ROOT))
+        return shell.start(*arguments, PYTHONPATH=str(ROOT), **variables)
     finally:
         shell.command = usual
 

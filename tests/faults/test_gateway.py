@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runner.domain import JobState
+from runner.domain import EventKind, JobState
 from runner.records import layout
-from tests.end_to_end.shell import SUITE, Shell
+from runner.records.spending import load_spending
+from tests.end_to_end.shell import SUITE, Running, Shell, wait_until
 
 from .calling import (
     MODEL_CALLS,
@@ -25,9 +28,16 @@ from .calling import (
 )
 from .conftest import KILLED, TASKS, only_run, resume, state_of
 from .queueing import TASKS as FOUR
-from .queueing import Service, assert_finished, assert_settled, drained, kill, killed
+from .queueing import Service, assert_finished, assert_settled, drained, is_stopped, kill, killed
 from .upstream import HELD, TOKENS, WELL, Upstream
-from .whole import assert_nothing_left, assert_resumable, assert_whole, attempts_of, names_in
+from .whole import (
+    assert_kept,
+    assert_nothing_left,
+    assert_resumable,
+    assert_whole,
+    attempts_of,
+    names_in,
+)
 
 pytestmark = pytest.mark.docker
 
@@ -36,8 +46,10 @@ ALL = MODEL_CALLS * len(TASKS)
 SECOND_OF_SECOND = MODEL_CALLS + 2
 """Model call: the second one of the second task."""
 ITS_EXCHANGE = MODEL_CALLS + TOOL_CALLS + 3
+SOON = {"AGENTTRACE_QUEUE__LEASE_SECONDS": "2"}
 AMPLE = {"AGENTTRACE_RUN__MAX_TOKENS": "100000"}
 SPENT_OUT = 4
+INTERRUPTED = 130
 
 CASES = {
     "before reserving": (SECOND_OF_SECOND, 0),
@@ -118,6 +130,40 @@ def test_a_runner_is_killed_while_a_provider_works(caller: Shell, upstream: Upst
     assert_calls_whole(run)
     assert noted_calls(run) == len(upstream.asked) - 1
     assert_nothing_left(caller.client, state_of(caller), names, caller.temporary)
+
+
+def test_a_runner_is_told_to_stop_at_once(caller: Shell, upstream: Upstream) -> None:
+    """What is under way is settled then: the provider has the request, so its input counts."""
+    upstream.next(*[WELL] * (SECOND_OF_SECOND - 1), HELD)
+    running = caller.start(*run_of("calls"), **AMPLE)
+    upstream.wait_for_asked(SECOND_OF_SECOND)
+    run = only_run(caller)
+    running.interrupt(signal.SIGINT)
+    wait_until(lambda: EventKind.RUN_DRAINING.encode() in (run / layout.EVENTS).read_bytes())
+    running.interrupt(signal.SIGINT)
+    assert running.end().code == INTERRUPTED
+    before = attempts_of(run)
+    *noted, last = load_spending(run / layout.SPENDING)
+    assert len(noted) == SECOND_OF_SECOND - 1
+    assert (last.tokens_input > 0, last.tokens_output) == (True, 0)
+    upstream.release()
+    assert resume(caller, run, **AMPLE).code == 0
+    assert_kept_and_judged(run, before)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_runners_can_be_replayed(caller: Shell, upstream: Upstream) -> None:
+    """From what both of them recorded, with nobody to ask."""
+    point = f"its exchange is written:{ITS_EXCHANGE}"
+    assert doomed(caller, point, *run_of("calls")).end().code == KILLED
+    run = only_run(caller)
+    assert resume(caller, run).code == 0
+    upstream.down()
+    outcome = caller("replay", run.name, "-q")
+    assert outcome.code == 0, outcome.err
+    replayed = assert_whole(caller.runs[-1], TASKS)
+    assert (replayed.replay_of, replayed.overall_score) == (run.name, 100)
+    assert all(call.cached for one in replayed.task_executions for call in one.model_calls)
 
 
 @pytest.mark.slow
@@ -212,3 +258,69 @@ def test_another_worker_takes_over_during_a_call(
     run = calling_service.run(run_id)
     assert_calls_whole(run)
     assert noted_calls(run) == len(upstream.asked) - 1 == MODEL_CALLS * len(FOUR)
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_wakes_in_a_call(calling_service: Service, upstream: Upstream) -> None:
+    """It has lost its lease: its attempt does not count, what it spent does."""
+    strikes, _ = CASES["settled"]
+    run_id = calling_service.submit("calls")
+    stopped = doomed(calling_service.shell, f"settled:{strikes}", "worker", how="STOP", **SOON)
+    wait_until(lambda: is_stopped(stopped))
+    calling_service.note_names()
+    run = calling_service.run(run_id)
+    before = attempts_of(run)
+    other = calling_service.worker(**SOON)
+    calling_service.wait_for(run_id, JobState.FINISHED)
+    drained(other)
+    noted = noted_calls(run)
+    assert noted == upstream.answered - 1
+    result = assert_finished(calling_service, run_id, before)
+    os.killpg(stopped.process.pid, signal.SIGCONT)
+    stopped.wait_for(f"run {run_id} is another worker's now")
+    drained(stopped)
+    assert assert_finished(calling_service, run_id, before) == result
+    assert_settled(calling_service)
+    assert_calls_whole(run)
+    assert len(list(load_spending(run / layout.SPENDING))) > noted, "its call was charged too"
+
+
+# -- at any moment -------------------------------------------------------------------------------
+
+ROUNDS, SEED, REPEATS, AT_ONCE = 12, 4, 4, 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_any_moment_of_many_calls(caller: Shell, upstream: Upstream) -> None:
+    """Each death loses the calls under way of the books, and nothing else."""
+    chance = random.Random(SEED)
+    killed_runners, names = 0, list[str]()
+    command = run_of("calls", "-k", str(REPEATS), "-n", str(AT_ONCE))
+    while not caller.runs or not (caller.runs[-1] / layout.EXECUTION).exists():
+        before = attempts_of(caller.runs[-1]) if caller.runs else {}
+        running = caller.start(*command, **AMPLE)
+        if killed_runners < ROUNDS:
+            end_after(running, chance.uniform(1.0, 4.0))
+        outcome = running.end()
+        assert outcome.code in {0, KILLED}, outcome.err
+        killed_runners += outcome.code == KILLED
+        names += names_in(state_of(caller))
+        if caller.runs:
+            command = ("resume", caller.runs[-1].name, "-q")
+            assert_kept(caller.runs[-1], before)
+    run = only_run(caller)
+    assert killed_runners > 1
+    assert assert_whole(run, TASKS, REPEATS).overall_score == 100
+    assert_calls_whole(run)
+    lost = upstream.answered - noted_calls(run)
+    assert 0 <= lost <= AT_ONCE * killed_runners
+    assert_nothing_left(caller.client, state_of(caller), names, caller.temporary)
+
+
+def end_after(running: Running, seconds: float) -> None:
+    """As a crash would, unless it ends by itself before."""
+    try:
+        running.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        running.interrupt(signal.SIGKILL)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import pytest
 
 from runner import ExecutionStatus, TaskExecution, TaskExecutor, load_submission
 from runner.config import load_settings
-from runner.domain import FailureReason
+from runner.domain import EventKind, FailureReason
 from runner.gateway.session import Session
 from runner.images.setup import SetUp
+from runner.records import layout
 from runner.transport.stream import Stream
-from tests.end_to_end.shell import SUITE, Outcome, Shell
-from tests.integration.proxy import Proxy
+from tests.end_to_end.shell import SUITE, Outcome, Shell, wait_until
+from tests.integration.proxy import Proxy, Relay
 
 from .calling import (
     MODEL_CALLS,
@@ -116,7 +119,8 @@ ALWAYS_BUSY = {
 }
 
 
-@pytest.mark.parametrize("agent", ["one_call", pytest.param("shrugs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ALWAYS_BUSY)
 def test_a_provider_is_always_busy(caller: Shell, upstream: Upstream, agent: str) -> None:
     """What becomes of it is up to the agent; whose fault it was can be seen of its calls."""
     upstream.always(busy(1))
@@ -174,6 +178,30 @@ def test_a_provider_dies_and_comes_back(caller: Shell, upstream: Upstream) -> No
     assert lost.tokens_input > 0
     assert second.retries > 0
     assert one.resource_usage.provider_wait_seconds > 0
+
+
+@pytest.mark.slow
+def test_a_provider_is_slow(caller: Shell, upstream: Upstream) -> None:
+    """It says nothing of trouble, so that is the agent's time; what it may charge is noted."""
+    upstream.next(HELD)
+    one = attempted(caller, "one_call", "--time-limit", "2s")
+    assert one.failure_reason is FailureReason.AGENT_TIMEOUT
+    [call] = one.model_calls
+    assert call.aborted
+    assert (call.tokens_input > 0, call.tokens_output) == (True, 0)
+    assert 1 < one.resource_usage.model_seconds <= one.resource_usage.execution_time_seconds
+    assert one.resource_usage.provider_wait_seconds == 0
+    assert spent_tokens(only_run(caller)) == call.tokens_input
+
+
+@pytest.mark.slow
+def test_a_call_takes_too_long(caller: Shell, upstream: Upstream) -> None:
+    """It is given up; the agent is told, and goes on."""
+    upstream.next(HELD)
+    one = attempted(caller, "insists", gateway__call_seconds="1")
+    assert one.normalized_score == 100
+    assert [call.status for call in one.model_calls] == [BAD_GATEWAY, 200]
+    assert spent_tokens(only_run(caller)) == TOKENS + one.model_calls[0].tokens_input
 
 
 def test_a_stream_breaks_off(caller: Shell, upstream: Upstream) -> None:
@@ -234,6 +262,77 @@ def test_the_engines_connection_breaks_during_a_call(
     used = [one.resource_usage.tokens_total for one in (first, second)]
     assert spent_tokens(run) == sum(used)
     assert used[1] == TOKENS * MODEL_CALLS
+    assert_nothing_left(caller.client, state_of(caller), names, caller.temporary)
+
+
+class StallingProxy(Proxy):
+    """One whose network can stop moving bytes, and go on as if nothing had been."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
+        self.RequestHandlerClass = _Stalling
+        self.flowing = threading.Event()
+        self.flowing.set()
+
+    def __exit__(self, *exit_: object) -> None:
+        self.flowing.set()
+        super().__exit__(*exit_)
+
+
+class _Stalling(Relay):
+    server: StallingProxy
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.connect(self.server.target)
+            ends = {engine, self.request}
+            self.server.open |= ends
+            try:
+                back = threading.Thread(target=self._move, args=(engine, self.request), daemon=True)
+                back.start()
+                self._move(self.request, engine)
+                back.join()
+            finally:
+                self.server.open -= ends
+
+    def _move(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                self.server.flowing.wait()
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.slow
+def test_the_engines_connection_stalls_during_a_call(caller: Shell, upstream: Upstream) -> None:
+    """Until the engine's answers are overdue; the agent, who waited, is not to blame."""
+    target = caller.client.address.socket_path
+    if target is None:
+        pytest.skip("the engine is remote already")
+    upstream.next(HELD)
+    with StallingProxy(target) as proxy:
+        running = caller.start(
+            *run_of("calls", *ALPHA, "--time-limit", "4s"),
+            DOCKER_HOST=proxy.url,
+            AGENTTRACE_RUN__RETRY_DELAYS=NO_DELAYS,
+            AGENTTRACE_ENGINE__CALL_SECONDS="3",
+        )
+        upstream.wait_for_asked(1)
+        names = names_in(state_of(caller))
+        proxy.flowing.clear()
+        upstream.release()
+        events = only_run(caller) / layout.EVENTS
+        wait_until(lambda: EventKind.TASK_RETRIED.encode() in events.read_bytes())
+        proxy.flowing.set()
+        outcome = running.end()
+    assert outcome.code == 0, outcome.err
+    run = only_run(caller)
+    assert assert_whole(run, ["alpha"]).overall_score == 100
+    first, *_ = sorted(assert_calls_whole(run), key=lambda one: one.attempt)
+    assert first.failure_reason is FailureReason.INTERNAL_ERROR
+    assert [call.status for call in first.model_calls] == [200]
+    assert noted_calls(run) == upstream.answered
     assert_nothing_left(caller.client, state_of(caller), names, caller.temporary)
 
 

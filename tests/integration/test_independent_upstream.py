@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -106,13 +107,14 @@ def tokens(call: ModelCall) -> list[int]:
 
 def test_answers_and_streams(ran: Ran) -> None:
     said, made = ran.said("local_chat"), ran.task("local_chat")
-    assert said["texts"] == ['{ "answer":42 }'] * 3
+    assert [json.loads(text) for text in said["texts"]] == [{"answer": 42}] * 3
     assert said["pieces"] > 5
     whole, streamed, silent = made.model_calls
     assert said["usage"] == tokens(whole)
     assert said["streamed_usage"] == sum(tokens(streamed))
     assert not said["silent_usage"], "a usage chunk that the agent had not asked for"
-    assert tokens(silent) == tokens(streamed) == tokens(whole)
+    assert silent.tokens_input == streamed.tokens_input == whole.tokens_input
+    assert silent.tokens_output > 5
     assert [call.token_source for call in made.model_calls] == [TokenSource.PROVIDER] * 3
     assert {call.finish_reasons for call in made.model_calls} == {("stop",)}
     assert {(call.upstream, call.api) for call in made.model_calls} == {("local", Api.CHAT)}
@@ -133,12 +135,13 @@ def test_a_price_of_the_settings(ran: Ran) -> None:
     [call] = made.model_calls
     cost = call.tokens_input * 2e-6 + call.tokens_output * 10e-6
     assert made.resource_usage.cost_usd == pytest.approx(cost)
-    assert call.tokens_output == 4
+    assert call.cost_usd == made.resource_usage.cost_usd
 
 
 def test_responses(ran: Ran) -> None:
     said, made = ran.said("local_responses"), ran.task("local_responses")
-    assert said["same"]
+    assert said["text"]
+    assert said["streamed"]
     assert said["usage"] == [tokens(call) for call in made.model_calls]
     assert {call.api for call in made.model_calls} == {Api.RESPONSES}
     assert all(call.tokens_output == 20 for call in made.model_calls)
@@ -156,7 +159,8 @@ def test_messages(ran: Ran) -> None:
 
 def test_embeddings(ran: Ran) -> None:
     said, made = ran.said("local_embeddings"), ran.task("local_embeddings")
-    assert (said["size"], said["same"]) == (64, [True, False])
+    assert said["size"] == 64
+    assert said["distances"][0] < 0.01 < said["distances"][1]
     assert [tokens(call) for call in made.model_calls] == [[said["tokens"], 0]]
 
 
@@ -170,7 +174,8 @@ def test_what_the_server_refuses_is_the_agents_to_read(ran: Ran) -> None:
 def test_an_agent_that_hangs_up_has_used_what_had_come(ran: Ran) -> None:
     assert ran.said("local_left_early") == 3
     [call] = ran.task("local_left_early").model_calls
-    assert call.streamed
+    assert (call.streamed, call.aborted) == (True, True)
+    assert call.token_source is not TokenSource.PROVIDER, "the usage chunk never came"
     assert call.tokens_input > 0
     assert call.tokens_output > 0
 
@@ -196,7 +201,7 @@ def test_a_server_that_goes_down_is_not_the_agents_fault(llama: Llama, tmp_path:
     assert unreachable.retries == RETRIES
     assert unreachable.waited_seconds > 0
     assert tokens(unreachable) == [0, 0]
-    assert made.resource_usage.provider_wait_seconds >= unreachable.waited_seconds
+    assert made.resource_usage.provider_wait_seconds > 0
 
 
 class Starting(BaseHTTPRequestHandler):

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from runner.gateway.calls import Refused
 
 MAX_DEPTH = 64
+MAX_BRACKETS = 200_000
+"""In the whole body, those in texts too: an empty object takes thirty times its bytes of memory."""
 MAX_DIGITS = 32
 """Of a number without a point: longer ones are slow to read, and no field of any API is."""
 
@@ -20,6 +22,8 @@ def load_object(raw: bytes) -> dict[str, Any]:
     Two parsers must not read two things in it, since the provider's is another: names that come
     twice, NaN and Infinity, halves of surrogate pairs and deep nesting are refused.
     """
+    if raw.count(b"{") + raw.count(b"[") > MAX_BRACKETS:
+        raise _invalid("it has too many objects and lists")
     try:
         value = json.loads(
             raw.decode("utf-8"),

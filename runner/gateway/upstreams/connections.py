@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 import ssl
 import time
 import urllib.request
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import h11
 import httpx
@@ -164,10 +165,10 @@ class _Connection:
             async with asyncio.timeout(seconds.get("write")):
                 with suppress(ConnectionError):  # it may have answered all the same
                     await self.writer.drain()
-        while True:
-            event = self.heard() or await self.read(seconds.get("read"))
-            if isinstance(event, h11.Response):
-                return event
+        while not isinstance(event := self.heard(), h11.Response):
+            if event is None:
+                await self.read(seconds.get("read"))
+        return event
 
     def heard(self) -> h11.Event | None:
         """The next part of the answer; None: it has not come yet."""
@@ -235,13 +236,61 @@ async def _connected(origin: Origin, tls: ssl.SSLContext, seconds: float | None)
     with _as(httpx.ConnectTimeout, httpx.ConnectError):
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(
-                host,
-                port,
+                sock=await _reached(host, port),
                 limit=READ_BYTES,
                 ssl=tls if scheme == "https" else None,
-                happy_eyeballs_delay=_TRIED_BESIDE_SECONDS,
+                server_hostname=host if scheme == "https" else None,
             )
     return _Connection(origin=origin, reader=reader, writer=writer)
+
+
+async def _reached(host: str, port: int) -> socket.socket:
+    """Connected to the address of `host` that answers first.
+
+    As asyncio with `happy_eyeballs_delay`, which loses the socket when it is cancelled while it
+    connects: an agent that calls and goes away would have us hold ever more of them.
+    """
+    loop = asyncio.get_running_loop()
+    waiting = deque(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    trying: list[asyncio.Task[socket.socket]] = []
+    first: asyncio.Task[socket.socket] | None = None
+    try:
+        while first is None:
+            if waiting:
+                family, _, protocol, _, address = waiting.popleft()
+                trying.append(loop.create_task(_dialled(family, protocol, address)))
+            pending = [task for task in trying if not task.done()]
+            if not pending:
+                return trying[-1].result()  # raises why the last one failed
+            patience = _TRIED_BESIDE_SECONDS if waiting else None
+            await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            well = (task for task in trying if task.done() and not task.exception())
+            first = next(well, None)
+        return first.result()
+    except BaseException:
+        first = None
+        raise
+    finally:
+        for task in trying:
+            if task is not first:
+                task.cancel()
+                task.add_done_callback(_close)
+
+
+def _close(dialled: asyncio.Task[socket.socket]) -> None:
+    if not dialled.cancelled() and not dialled.exception():
+        dialled.result().close()
+
+
+async def _dialled(family: int, protocol: int, address: Any) -> socket.socket:
+    dialled = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        dialled.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(dialled, address)
+    except BaseException:
+        dialled.close()
+        raise
+    return dialled
 
 
 def _origin(url: httpx.URL) -> Origin:

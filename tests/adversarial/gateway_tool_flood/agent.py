@@ -5,7 +5,8 @@ prompt()
 deep = b'{"expression": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 for name, body, allowed in (
     ("deep arguments", deep, (400, 422)),
-    ("eight megabytes of arguments", b'{"expression": "' + b"1" * 8_000_000 + b'"}', (422,)),
+    ("eight megabytes of arguments", b'{"expression": "' + b"1" * 8_000_000 + b'"}', (413,)),
+    ("a megabyte of arguments", b'{"expression": "' + b"1" * 1_000_000 + b'"}', (422,)),
     ("more than a request may be", b'{"expression": "' + b"1" * 9_000_000 + b'"}', (413,)),
     ("a long number", b'{"expression": ' + b"1" * 100_000 + b"}", (400, 422)),
     ("NaN", b'{"expression": NaN}', (400, 422)),

@@ -14,6 +14,8 @@ import xllamacpp
 from gguf import GGUFWriter, TokenType
 
 WIDTH, HEADS, INNER = 64, 4, 128
+CONTEXT, CALLS = 32_768, 2
+"""Tokens of one call, and how many at once."""
 BYTES = [b"<0x%02X>" % value for value in range(256)]
 LETTERS = [*(bytes([value]) for value in range(ord("a"), ord("z") + 1)), "\u2581".encode()]
 
@@ -21,7 +23,7 @@ LETTERS = [*(bytes([value]) for value in range(ord("a"), ord("z") + 1)), "\u2581
 def write_model(path: str) -> None:
     """One layer of Llama's architecture; its tokens are bytes."""
     model = GGUFWriter(path, "llama")
-    model.add_context_length(4096)
+    model.add_context_length(CONTEXT)
     model.add_embedding_length(WIDTH)
     model.add_block_count(1)
     model.add_feed_forward_length(INNER)
@@ -74,8 +76,8 @@ def serve(path: str, port: int) -> xllamacpp.Server:
     parameters.model.path = path
     parameters.model_alias = {"tiny"}
     parameters.port = port
-    parameters.n_ctx = 4096
-    parameters.n_parallel = 2
+    parameters.n_ctx = CONTEXT * CALLS
+    parameters.n_parallel = CALLS
     parameters.n_gpu_layers = 0
     parameters.cpuparams.n_threads = 1
     parameters.embedding = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 MODEL = "local/tiny"
@@ -36,7 +37,6 @@ def local_chat() -> Any:
         "usage": [reply.usage.prompt_tokens, reply.usage.completion_tokens],
         "streamed_usage": chunks[-1].usage and chunks[-1].usage.total_tokens,
         "silent_usage": any(each.usage for each in silent),
-        "models": [model.id for model in client.models.list()],
     }
 
 
@@ -56,12 +56,14 @@ def local_responses() -> Any:
         "store": False,
     }
     reply = client.responses.create(**asked)
-    with client.responses.stream(**asked) as stream:
-        final = stream.get_final_response()
+    events = list(client.responses.create(**asked, stream=True))
+    final = events[-1].response
+    deltas = [each.delta for each in events if each.type == "response.output_text.delta"]
     assert reply.usage
     assert final.usage
     return {
-        "same": reply.output_text == final.output_text != "",
+        "text": bool(reply.output_text),
+        "streamed": "".join(deltas) == final.output_text != "",
         "usage": [
             [each.usage.input_tokens, each.usage.output_tokens]
             for each in (reply, final)
@@ -74,7 +76,12 @@ def local_messages() -> Any:
     from anthropic import Anthropic
 
     client = Anthropic()
-    asked: dict[str, Any] = {"model": "claudish/tiny", "messages": MESSAGES, "max_tokens": 20}
+    asked: dict[str, Any] = {
+        "model": "claudish/tiny",
+        "messages": MESSAGES,
+        "max_tokens": 20,
+        "extra_body": {"temperature": 0},
+    }
     reply = client.messages.create(**asked)
     with client.messages.stream(**asked) as stream:
         final = stream.get_final_message()
@@ -95,7 +102,7 @@ def local_embeddings() -> Any:
     first, second, third = (each.embedding for each in made.data)
     return {
         "size": len(first),
-        "same": [first == third, first == second],
+        "distances": [math.dist(first, third), math.dist(first, second)],
         "tokens": made.usage.prompt_tokens,
     }
 
@@ -106,7 +113,7 @@ def local_errors() -> Any:
     client = openai.OpenAI()
     try:
         client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": "x" * 5000}], max_tokens=4
+            model=MODEL, messages=[{"role": "user", "content": "x" * 40_000}], max_tokens=4
         )
     except openai.BadRequestError as error:
         return [error.status_code, error.type]
@@ -118,7 +125,7 @@ def local_left_early() -> Any:
     from openai import OpenAI
 
     stream = OpenAI().chat.completions.create(
-        model=MODEL, messages=MESSAGES, stream=True, max_tokens=1900, logit_bias={"2": -100}
+        model=MODEL, messages=MESSAGES, stream=True, max_tokens=30_000, logit_bias={"2": -100}
     )
     pieces = [next(stream) for _ in range(3)]
     stream.close()
@@ -162,7 +169,7 @@ def local_comes_up() -> Any:
     from openai import OpenAI
 
     reply = OpenAI(max_retries=0).chat.completions.create(
-        model=MODEL, messages=MESSAGES, max_tokens=1
+        model=MODEL, messages=MESSAGES, max_tokens=1, temperature=0
     )
     return {"finish": reply.choices[0].finish_reason, "text": "The answer is 42."}
 

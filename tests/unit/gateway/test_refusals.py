@@ -77,7 +77,7 @@ def test_the_path_tells_whose_client_it_is(path: str, form: ErrorForm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "repeated"), [(429, False), (409, False), (502, True), (503, True), (400, True)]
+    ("status", "repeated"), [(429, False), (409, False), (502, False), (503, True), (400, True)]
 )
 def test_what_stays_refused_is_not_to_be_repeated(status: int, repeated: bool) -> None:
     headers = refusal(Refused(status, "budget_exceeded", "why"), ErrorForm.OPENAI).headers

@@ -360,3 +360,22 @@ def test_what_was_exchanged_is_kept_and_durable(
     assert (kept / EXCHANGES).read_bytes() == b"not even JSON\n"
     assert number in synced
     assert load_trace(kept / "trace.otlp.jsonl"), "a damaged file hides nothing of the rest"
+
+
+def test_what_an_attempt_has_spent_is_durable_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = begun(tmp_path)
+    spending = directory.path / "spending.jsonl"
+    spending.write_bytes(b"{}\n")
+    number, real = spending.stat().st_ino, os.fsync
+    kept_when_synced: list[bool] = []
+
+    def fsync(handle: int) -> None:
+        if os.fstat(handle).st_ino == number:
+            kept_when_synced.append(any(directory.path.glob("tasks/*/*/execution.json")))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    directory.keep(execution(), reply(), directory.staging())
+    assert kept_when_synced == [False]
