@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from runner.assets import asset
+from runner.bootstrap.gateway import check_gateway
 from runner.bootstrap.host import (
     base_image_running,
     configured_engine,
@@ -80,6 +82,8 @@ def prepare_run(settings: Settings, request: RunRequest) -> RunPlan:
     """What `run` would do: the image is built, nothing is run."""
 
     submission = submission_of(request)
+    if not submission.agent_endpoint.remote:
+        check_gateway(settings.gateway, os.environ)
 
     async def prepare() -> RunPlan:
         async with host_for(settings, submission) as host:

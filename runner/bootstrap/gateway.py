@@ -53,9 +53,7 @@ async def opened_gateway(
         return
     given = settings.gateway
     if recordings is None:
-        check_models(given, os.environ)
-    if given.script:
-        _script_of(given)
+        check_gateway(given, os.environ)
     models, tools = answer_caches(settings)
     with closing(SpendingJournal(run / layout.SPENDING)) as journal:
         gateway = ModelGateway(
@@ -105,6 +103,15 @@ def policy_of(given: GatewaySettings) -> GatewayPolicy:
         connections=given.connections,
         record=given.record,
     )
+
+
+def check_gateway(given: GatewaySettings, environ: Mapping[str, str]) -> None:
+    """What of it can be wrong before there is a run; raises InvalidConfiguration, NotSetUp."""
+    if not given.enabled:
+        return
+    check_models(given, environ)
+    if given.script:
+        _script_of(given)
 
 
 def check_models(given: GatewaySettings, environ: Mapping[str, str]) -> None:

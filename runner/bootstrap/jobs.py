@@ -18,7 +18,7 @@ from runner.bootstrap.host import Host, journals_of, open_host
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again
 from runner.bootstrap.request import RunRequest
-from runner.bootstrap.running import executor_of
+from runner.bootstrap.running import executor_of, local_breakers
 from runner.config import Settings
 from runner.domain import (
     BenchmarkExecution,
@@ -180,8 +180,9 @@ class Jobs:
             await job.gate.failed(str(error))
             raise
         await asyncio.to_thread(job.evidence.heal)
-        opening = opened_gateway(self._settings, plan, job.directory.path, self._breakers)
-        async with opening as gateway:
+        # Of this run alone: no worker's death, and nobody else's agent, closes a provider to it.
+        breakers = local_breakers(self._settings)
+        async with opened_gateway(self._settings, plan, job.directory.path, breakers) as gateway:
             executor = executor_of(
                 self._settings,
                 host,

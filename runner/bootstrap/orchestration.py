@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.bootstrap.gateway import check_models
+from runner.bootstrap.gateway import check_gateway
 from runner.bootstrap.indexing import index_runs
 from runner.bootstrap.jobs import Jobs
 from runner.bootstrap.policies import breaker_policy
@@ -184,8 +184,7 @@ async def opened_worker(
 
     Raises InvalidConfiguration, NotSetUp where agents could not call the models that they may.
     """
-    if settings.gateway.enabled:
-        check_models(settings.gateway, os.environ)
+    check_gateway(settings.gateway, os.environ)
     async with Jobs(
         settings,
         ledger=store.ledger,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.bootstrap.begun_with import resumed_settings
-from runner.bootstrap.gateway import Recordings, check_models, opened_gateway, token_count
+from runner.bootstrap.gateway import Recordings, check_gateway, opened_gateway, token_count
 from runner.bootstrap.host import Host, host_for
 from runner.bootstrap.image_use import image_held
 from runner.bootstrap.planning import make_plan, plan_again, submission_of
@@ -88,8 +88,8 @@ async def _run(
     if submission.agent_endpoint.remote:
         policy = remote_policy_of(settings, os.environ)
         say(await interruptible(reach(submission.agent_endpoint, policy)))
-    elif settings.gateway.enabled:
-        check_models(settings.gateway, os.environ)  # before anything is built
+    else:
+        check_gateway(settings.gateway, os.environ)  # before anything is built
     async with host_for(settings, submission) as host:
         plan = await interruptible(make_plan(settings, host, request, submission, say))
         with recorded(settings, plan) as evidence:

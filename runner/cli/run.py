@@ -284,7 +284,8 @@ def _exit_code(execution: BenchmarkExecution, fail_under: float | None) -> int:
 def _show_plan(settings: Settings, request: RunRequest, *, as_json: bool) -> None:
     from runner import bootstrap
 
-    data = _plan_as_data(bootstrap.prepare_run(settings, request), request)
+    plan = bootstrap.prepare_run(settings, request)
+    data = _plan_as_data(plan, request, settings)
     if as_json:
         print_json(data)
         return
@@ -297,12 +298,23 @@ def _plan_line(value: object) -> str:
         case dict():
             return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
         case list():
-            return "".join(f"\n  {inert(str(one))}" for one in value)
+            return "".join(f"\n  {inert(str(one))}" for one in value) or "none"
         case _:
             return inert(str(value))
 
 
-def _plan_as_data(plan: RunPlan, request: RunRequest) -> dict[str, object]:
+def _budgets_given(request: RunRequest) -> dict[str, object]:
+    """Of each attempt, in place of its task's own."""
+    budgets = {"token_budget": request.token_budget, "cost_budget_usd": request.cost_budget_usd}
+    return {name: value for name, value in budgets.items() if value is not None}
+
+
+def _budget_of_run(settings: Settings) -> dict[str, object]:
+    budget = {"max_tokens": settings.run.max_tokens, "max_cost_usd": settings.run.max_cost_usd}
+    return {name: value for name, value in budget.items() if value}
+
+
+def _plan_as_data(plan: RunPlan, request: RunRequest, settings: Settings) -> dict[str, object]:
     """What would run. No answer key is in it."""
     return {
         "agent": f"{plan.submission.agent_name} {plan.submission.agent_version}",
@@ -313,6 +325,8 @@ def _plan_as_data(plan: RunPlan, request: RunRequest) -> dict[str, object]:
         "parallelism": plan.parallelism,
         "repeats": plan.repeats,
         "limits": plan.limits.model_dump(),
-        "overrides": request.overrides.given(),
+        "overrides": request.overrides.given() | _budgets_given(request),
+        "budget": _budget_of_run(settings),
+        "models": list(settings.gateway.models) if settings.gateway.enabled else [],
         "tasks": [task.task_id for task in plan.tasks],
     }

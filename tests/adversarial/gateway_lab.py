@@ -212,6 +212,8 @@ class Terms:
     provider_requests: int | None = None
     """So many reached the provider."""
     recorded_bytes_max: int | None = None
+    false_claims: int = 0
+    """How many of the agent's claims must be flagged."""
 
 
 @dataclass(frozen=True)

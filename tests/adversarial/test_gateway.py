@@ -13,6 +13,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from runner.domain import MIB, Limits, StdioInterface
+from runner.evaluation.claims import mismatches
+from runner.evaluation.usage import usage
 from runner.evaluation.verdict import judge
 from runner.gateway.exchanges import load_exchanges
 from tests.adversarial.conftest import Lab
@@ -161,6 +163,8 @@ def check_use(seen: Seen, expected: Expectation, terms: Terms) -> None:
     assert tokens >= terms.tokens_min, shown
     assert (use.over_budget, use.spent_out) == (terms.over_budget, terms.spent_out), shown
     assert terms.refusals is None or codes == set(terms.refusals), shown
+    flagged = mismatches(seen.made.reply.claims, usage(seen.made, use))
+    assert len(flagged) == terms.false_claims, flagged
     reached = seen.provider_requests
     assert terms.provider_requests is None or reached == terms.provider_requests, shown
     size = seen.exchanges.stat().st_size if seen.exchanges.exists() else 0

@@ -19,7 +19,7 @@ import pytest
 from runner.domain import BenchmarkExecution, TaskExecution
 
 from .conftest import LOCAL, SESSION
-from .shell import SUITE, Outcome, Shell, wait_until
+from .shell import SUITE, Outcome, Shell, release, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -311,6 +311,29 @@ def test_without_a_recording_there_is_no_replay(local: Shell) -> None:
     assert len(local.runs) == 1
 
 
+@pytest.mark.slow
+def test_an_interrupted_replay_is_not_gone_on_with(shell: Shell) -> None:
+    """It would ask the models."""
+    running = shell.start_run("agent.py:patient", "-t", "alpha", "-q")
+    release(shell.client, *shell.wait_until_running())
+    assert running.end().code == 0
+    [original] = shell.runs
+    replaying = shell.start("replay", original.name)
+    shell.wait_until_running()
+    replaying.interrupt()
+    replaying.wait_for("stopping: what runs may finish")
+    replaying.interrupt()
+    stopped = replaying.end()
+    assert (stopped.code, stopped.out) == (130, "")
+    assert stopped.next.endswith(f"`agenttrace replay {original.name}` makes another replay")
+    replay = shell.runs[-1].name
+    resumed = shell("resume", replay)
+    assert resumed.code == 2
+    assert resumed.error == f"run {replay} is a replay, and is not gone on with"
+    assert resumed.next == f"`agenttrace replay {original.name}` makes another"
+    assert "resume" not in shell("runs", "list").out
+
+
 # -- budgets ---------------------------------------------------------------------------------------
 
 
@@ -380,6 +403,7 @@ def test_models_that_cannot_be_called_are_told_before_anything_runs(
     assert outcome.code == code
     assert error in outcome.error
     assert remedy in outcome.next
+    assert local.run("caller.py:answer", *model(*names), "--dry-run").error == outcome.error
     assert not local.runs
 
 
@@ -391,6 +415,15 @@ def test_a_model_that_is_not_allowed_is_refused(local: Shell, provider: Provider
     ]
     assert "agents may call: local/another-*" in task.output
     assert not provider.requests
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_may_be_called_and_spent(local: Shell) -> None:
+    run = ("caller.py:answer", *model("local/m"), "--max-cost", "2", "--token-budget", "9")
+    planned = local.run(*run, "--dry-run", "--json").json
+    assert planned["models"] == ["local/m"]
+    assert planned["budget"] == {"max_cost_usd": 2.0}
+    assert planned["overrides"] == {"token_budget": 9}
 
 
 @pytest.mark.parametrize("enabled", ["true", "false"])

@@ -28,8 +28,17 @@ from .calling import (
 )
 from .conftest import KILLED, TASKS, only_run, resume, state_of
 from .queueing import TASKS as FOUR
-from .queueing import Service, assert_finished, assert_settled, drained, is_stopped, kill, killed
-from .upstream import HELD, TOKENS, WELL, Upstream
+from .queueing import (
+    Service,
+    assert_finished,
+    assert_settled,
+    drained,
+    ended,
+    is_stopped,
+    kill,
+    killed,
+)
+from .upstream import BROKEN, HELD, TOKENS, WELL, Upstream
 from .whole import (
     assert_kept,
     assert_nothing_left,
@@ -261,6 +270,48 @@ def test_another_worker_takes_over_during_a_call(
 
 
 @pytest.mark.slow
+def test_a_worker_is_killed_as_it_tries_a_failed_provider_again(
+    calling_service: Service, upstream: Upstream
+) -> None:
+    """The one call that a half-open breaker lets through dies with it, and keeps nobody waiting."""
+    few = {
+        "AGENTTRACE_GATEWAY__RETRIES": "0",
+        "AGENTTRACE_GATEWAY__MAX_WAIT_SECONDS": "10",
+        "AGENTTRACE_BREAKER__FAILURES": "1",
+        "AGENTTRACE_BREAKER__OPEN_SECONDS": "1",
+    }
+    upstream.next(BROKEN, HELD)
+    run_id = calling_service.submit("insists")
+    first = calling_service.worker(**few)
+    upstream.wait_for_asked(2)
+    calling_service.note_names()
+    kill(first)
+    upstream.release()
+    calling_service.work_off(**few)
+    assert_finished(calling_service, run_id)
+    assert_settled(calling_service)
+    assert_calls_whole(calling_service.run(run_id))
+    assert len(upstream.asked) == 2 + len(FOUR)
+
+
+@pytest.mark.slow
+def test_an_agent_closes_a_provider_to_nobody_else(
+    calling_service: Service, upstream: Upstream
+) -> None:
+    """One whose calls all fail opens the breaker of its own run."""
+    few = {"AGENTTRACE_GATEWAY__RETRIES": "0", "AGENTTRACE_GATEWAY__MAX_WAIT_SECONDS": "0"}
+    upstream.next(*[BROKEN] * 5)
+    failing = calling_service.submit("shrugs")
+    other = calling_service.submit("calls", by="others")
+    ended(calling_service.worker("--until-empty", "-w", "1", **few))
+    assert len(upstream.asked) == 5 + MODEL_CALLS * len(FOUR)
+    scores = [one.normalized_score for one in calling_service.kept(failing)]
+    assert scores == [0] * len(FOUR)
+    assert_finished(calling_service, other)
+    assert_settled(calling_service)
+
+
+@pytest.mark.slow
 def test_a_stopped_worker_wakes_in_a_call(calling_service: Service, upstream: Upstream) -> None:
     """It has lost its lease: its attempt does not count, what it spent does."""
     strikes, _ = CASES["settled"]
@@ -301,7 +352,7 @@ def test_killed_at_any_moment_of_many_calls(caller: Shell, upstream: Upstream) -
         before = attempts_of(caller.runs[-1]) if caller.runs else {}
         running = caller.start(*command, **AMPLE)
         if killed_runners < ROUNDS:
-            end_after(running, chance.uniform(1.0, 4.0))
+            crash_after(running, chance.uniform(1.0, 4.0))
         outcome = running.end()
         assert outcome.code in {0, KILLED}, outcome.err
         killed_runners += outcome.code == KILLED
@@ -318,7 +369,7 @@ def test_killed_at_any_moment_of_many_calls(caller: Shell, upstream: Upstream) -
     assert_nothing_left(caller.client, state_of(caller), names, caller.temporary)
 
 
-def end_after(running: Running, seconds: float) -> None:
+def crash_after(running: Running, seconds: float) -> None:
     """As a crash would, unless it ends by itself before."""
     try:
         running.process.wait(seconds)

@@ -12,6 +12,7 @@ import pytest
 from runner.bootstrap import gateway
 from runner.bootstrap.begun_with import gateway_begun_with, replay_settings, resumed_settings
 from runner.bootstrap.gateway import (
+    check_gateway,
     check_models,
     opened_gateway,
     policy_of,
@@ -112,6 +113,16 @@ def test_an_upstream_that_there_is_not_is_told(model: str) -> None:
     assert repr(model) in caught.value.message
     assert "agenttrace" in caught.value.remedy
     assert "local, claude" in caught.value.remedy
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_rules_are_looked_for_where_there_is_a_gateway(tmp_path: Path, enabled: bool) -> None:
+    flags = {"gateway__script": str(tmp_path / "rules.toml"), "gateway__enabled": enabled}
+    if enabled:
+        with pytest.raises(InvalidConfiguration, match=r"rules\.toml"):
+            check_gateway(settings(**flags).gateway, {})
+    else:
+        check_gateway(settings(**flags, gateway__models=["nowhere/m"]).gateway, {})
 
 
 async def test_a_run_asks_for_keys_and_a_replay_does_not(tmp_path: Path) -> None:
