@@ -203,6 +203,7 @@ class GatewaySettings(Noun):
     response_bytes: Bytes
     connections: int = Field(ge=1, le=1024)
     record: bool
+    record_bytes: Bytes
     trace_messages: bool
     cache_models: bool
     cache_tools: bool

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from runner.config import GatewaySettings, Settings, state_directory
 from runner.domain import Budget, RunPlan, TokenSource
+from runner.domain.text import one_line
 from runner.errors import InvalidConfiguration, NotSetUp
 from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import Price, Upstream
@@ -55,10 +56,11 @@ async def opened_gateway(
     if recordings is None:
         check_gateway(given, os.environ)
     models, tools = answer_caches(settings)
+    caller = one_line(plan.submission.submitted_by) or "nobody"
     with closing(SpendingJournal(run / layout.SPENDING)) as journal:
         gateway = ModelGateway(
             policy_of(given),
-            shared_upstreams=partial(upstreams_of, given, breakers, os.environ),
+            shared_upstreams=partial(upstreams_of, given, breakers, os.environ, caller),
             own_upstreams=partial(_scripted_of, given),
             prices=partial(_prices_of, given),
             ledger=run_ledger(settings, run),
@@ -102,6 +104,7 @@ def policy_of(given: GatewaySettings) -> GatewayPolicy:
         response_bytes=given.response_bytes,
         connections=given.connections,
         record=given.record,
+        record_bytes=given.record_bytes,
     )
 
 
@@ -138,9 +141,9 @@ def check_models(given: GatewaySettings, environ: Mapping[str, str]) -> None:
 
 
 def upstreams_of(
-    given: GatewaySettings, breakers: Breakers, environ: Mapping[str, str]
+    given: GatewaySettings, breakers: Breakers, environ: Mapping[str, str], caller: str
 ) -> Sequence[Upstream]:
-    """Those of the settings."""
+    """Those of the settings, as asked for `caller`."""
     from runner.gateway.upstreams.http import (  # noqa: PLC0415 - with the first connection
         HttpPolicy,
         HttpUpstream,
@@ -160,6 +163,7 @@ def upstreams_of(
             provider=each.provider,
             policy=policy,
             breakers=breakers,
+            caller=caller,
         )
         for name, each in given.upstreams.items()
     ]
