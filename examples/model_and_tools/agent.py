@@ -16,7 +16,7 @@ TURNS = 8
 
 def answer(prompt: str, config: dict) -> str:
     messages = [{"role": "user", "content": prompt}]
-    tools = ask("/tools?format=openai")["tools"]
+    tools = ask("/tools?format=openai")["tools"] if config["tools"] else []
     for _ in range(TURNS):
         message = chat(messages, tools)
         messages.append(message)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from runner.config import GatewaySettings, Settings, state_directory
 from runner.domain import Budget, RunPlan, TokenSource
-from runner.domain.text import one_line
 from runner.errors import InvalidConfiguration, NotSetUp
 from runner.gateway.cache import AnswerCache
 from runner.gateway.calls import Price, Upstream
@@ -56,11 +55,10 @@ async def opened_gateway(
     if recordings is None:
         check_gateway(given, os.environ)
     models, tools = answer_caches(settings)
-    caller = one_line(plan.submission.submitted_by) or "nobody"
     with closing(SpendingJournal(run / layout.SPENDING)) as journal:
         gateway = ModelGateway(
             policy_of(given),
-            shared_upstreams=partial(upstreams_of, given, breakers, os.environ, caller),
+            shared_upstreams=partial(upstreams_of, given, breakers, os.environ),
             own_upstreams=partial(_scripted_of, given),
             prices=partial(_prices_of, given),
             ledger=run_ledger(settings, run),
@@ -141,9 +139,9 @@ def check_models(given: GatewaySettings, environ: Mapping[str, str]) -> None:
 
 
 def upstreams_of(
-    given: GatewaySettings, breakers: Breakers, environ: Mapping[str, str], caller: str
+    given: GatewaySettings, breakers: Breakers, environ: Mapping[str, str]
 ) -> Sequence[Upstream]:
-    """Those of the settings, as asked for `caller`."""
+    """Those of the settings."""
     from runner.gateway.upstreams.http import (  # noqa: PLC0415 - with the first connection
         HttpPolicy,
         HttpUpstream,
@@ -163,7 +161,6 @@ def upstreams_of(
             provider=each.provider,
             policy=policy,
             breakers=breakers,
-            caller=caller,
         )
         for name, each in given.upstreams.items()
     ]

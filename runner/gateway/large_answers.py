@@ -46,7 +46,7 @@ class HeldAnswer:
 
 
 class _LargeBody:
-    """Holds its room until it is closed, also where it was never begun."""
+    """Holds its room until its end, or until it is closed, also where it was never begun."""
 
     def __init__(self, body: bytes, held: HeldAnswer) -> None:
         self._left = memoryview(body)
@@ -57,6 +57,7 @@ class _LargeBody:
 
     async def __anext__(self) -> bytes:
         if not self._left:
+            self._held.close()
             raise StopAsyncIteration
         piece, self._left = bytes(self._left[:_PIECE]), self._left[_PIECE:]
         return piece

@@ -28,6 +28,7 @@ from runner.errors import (
     LeaseLost,
     Postponed,
     RunnerError,
+    SpendingLimitReached,
     StoreUnavailable,
 )
 from runner.evaluation.stop import Stop, StopSignal
@@ -239,6 +240,8 @@ class Worker:
             await self._postpone(holding, error.until, note)
         elif isinstance(error, InvalidSubmission):
             await self._finish(holding, _refused(error, note), None, None)
+        elif isinstance(error, SpendingLimitReached):
+            await self._finish(holding, _spent(note), None, None)
         elif isinstance(error, RunnerError):
             await self._finish(holding, _failed(note), None, None)
         else:
@@ -316,6 +319,11 @@ def _outcome(execution: BenchmarkExecution) -> JobOutcome:
 
 def _failed(note: str) -> JobOutcome:
     return JobOutcome(state=JobState.FAILED, note=note, failure_reason=FailureReason.INTERNAL_ERROR)
+
+
+def _spent(note: str) -> JobOutcome:
+    """Counts against the quota: else the budget could be spent again with each submission."""
+    return JobOutcome(state=JobState.FINISHED, note=note, failure_reason="spending_limit_reached")
 
 
 def _refused(error: InvalidSubmission, note: str) -> JobOutcome:

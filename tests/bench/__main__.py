@@ -1,7 +1,7 @@
 """`make bench`: what an attempt costs, beside `docker run --rm` with the same limits in this run.
 
-And what the queue, a worker and going on with a run cost, beside something measured in this run,
-too. Every figure is measured here and now; only the ratios mean something on another machine.
+And what the queue, a worker, going on with a run and the model gateway cost, beside something
+measured in this run, too. Every figure is measured here and now; only the ratios mean something on another machine.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench import attempts, queue, resume, startup, worker
+from tests.bench import attempts, gateway, queue, resume, startup, worker
 from tests.bench.report import print_report
 
-PARTS = ("attempts", "memory", "help", "queue", "worker", "resume")
+PARTS = ("attempts", "memory", "help", "queue", "worker", "resume", "gateway")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,10 @@ class Size:
     remote_attempts: int = 300
     worker_rounds: int = 3
     made: int = 10_000
+    calls: int = 1000
+    streams: int = 200
+    gateway_rounds: int = 5
+    remembered: int = 10_000
 
 
 QUICK = Size(
@@ -52,6 +56,10 @@ QUICK = Size(
     remote_attempts=50,
     worker_rounds=1,
     made=1000,
+    calls=100,
+    streams=20,
+    gateway_rounds=2,
+    remembered=500,
 )
 
 
@@ -89,6 +97,11 @@ def _measured(part: str, size: Size) -> dict[str, Any]:
             ),
         },
         "resume": lambda: {"resume": resume.measure(size.made)},
+        "gateway": lambda: {
+            "gateway": gateway.measure(
+                size.calls, size.streams, size.gateway_rounds, size.remembered
+            )
+        },
     }
     return parts[part]()
 

@@ -15,6 +15,7 @@ AIMS = {
     "help_ms": 150.0,
     "queue_ms": 5.0,
     "resume_seconds": 2.0,
+    "gateway_added_ms": 2.0,
 }
 """Of performance.md and the issues: ratios, milliseconds, MiB, seconds."""
 
@@ -32,6 +33,8 @@ def print_report(results: dict[str, Any]) -> None:
         console.print(_worker(results))
     if "resume" in results:
         console.print(_resume(results["resume"]))
+    if "gateway" in results:
+        console.print(_gateway(results["gateway"]))
 
 
 def _summary(results: dict[str, Any]) -> Table:
@@ -138,6 +141,42 @@ def _resume(resume: dict[str, Any]) -> Table:
     listed = resume["list"]
     table.add_row(f"a list of {listed['runs']} runs with 50 tasks each", f"{listed['seconds']:.2f}")
     return table
+
+
+def _gateway(gateway: dict[str, Any]) -> Table:
+    table = Table("measured", "by the gateway", "directly", "ratio", "aim", title="model calls")
+    _add_round_trips(table, gateway["round_trip"])
+    streams = gateway["streams"]
+    table.add_row(
+        f"{streams['streams']} parallel streams, {streams['failed']} failed",
+        f"{streams['gateway_seconds']:.2f} s",
+        f"{streams['direct_seconds']:.2f} s",
+        f"{streams['ratio']:.1f}",
+        "none failed",
+    )
+    for name in ("answer", "request"):
+        row = gateway[name]
+        ours, direct = row["gateway_mb_per_second"], row["direct_mb_per_second"]
+        what = f"a large {name}, {row['bytes'] / 1e6:.0f} MB"
+        table.add_row(what, f"{ours:.0f} MB/s", f"{direct:.0f} MB/s", f"{row['ratio']:.2f}")
+    memory = gateway["memory"]
+    for count, mib in memory["rss_mib"].items():
+        table.add_row(f"runner's memory after {count} calls", f"{mib:.1f} MiB")
+    table.add_row("runner's peak memory", f"{memory['peak_rss_mib']:.1f} MiB")
+    return table
+
+
+def _add_round_trips(table: Table, trips: dict[str, Any]) -> None:
+    direct = trips["direct_ms"]
+    for name, what in (("gateway", "a small call"), ("scripted", "agenttrace/scripted")):
+        for kind in ("median", "p99"):
+            ours = trips[f"{name}_ms"][kind]
+            shown = (f"{ours:.2f} ms", f"{direct[kind]:.2f} ms", f"{ours / direct[kind]:.1f}")
+            table.add_row(f"{what}, {kind}", *shown)
+    added, aim = trips["added_ms"]["median"], f"<= {AIMS['gateway_added_ms']:.0f} ms"
+    table.add_row("  added by the gateway, median", f"{added:.2f} ms", "", "", aim)
+    table.add_row("  of our CPU: the runner's", f"{trips['runner_cpu_ms']:.2f} ms")
+    table.add_row("  of our CPU: the shim's", f"{trips['shim_cpu_ms']:.2f} ms")
 
 
 def _mib(row: dict[str, Any]) -> str:

@@ -60,9 +60,7 @@ class HttpUpstream:
         provider: str = "",
         policy: HttpPolicy | None = None,
         breakers: Breakers | None = None,
-        caller: str = "",
     ) -> None:
-        """`caller`: on whose behalf it is asked; what one provokes is held against no other."""
         self._policy = policy or HttpPolicy()
         self._name = name
         self._api = api
@@ -70,8 +68,7 @@ class HttpUpstream:
         self._key = key.strip()
         self._provider = provider or name
         self._patience = Patience(retries=self._policy.retries, sleep=self._policy.sleep)
-        guarded = f"model:{name} of {caller}" if caller else f"model:{name}"
-        self._guard = Guard(breakers, guarded, self._policy.sleep)
+        self._guard = Guard(breakers, f"model:{name}", self._policy.sleep)
         self._transport: httpx.AsyncBaseTransport | None = None
 
     @property

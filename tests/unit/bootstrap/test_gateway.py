@@ -56,7 +56,7 @@ def begun(directory: Path, made: Settings) -> Path:
 
 async def test_upstreams_are_those_of_the_settings() -> None:
     made = settings()
-    found = upstreams_of(made.gateway, local_breakers(made), {"LOCAL_KEY": "sk-1"}, "team-a")
+    found = upstreams_of(made.gateway, local_breakers(made), {"LOCAL_KEY": "sk-1"})
     assert [each.name for each in found if each.name in {"local", "claude"}] == ["local", "claude"]
     local, claude = (each for each in found if each.name in {"local", "claude"})
     assert (local.provider, claude.provider) == ("openai", "claude")

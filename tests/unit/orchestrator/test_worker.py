@@ -31,6 +31,7 @@ from runner.errors import (
     InvalidSuite,
     LeaseLost,
     Postponed,
+    SpendingLimitReached,
     StoreUnavailable,
     UsageError,
 )
@@ -306,9 +307,10 @@ async def test_a_run_that_failed_through_our_fault_costs_nothing(
     [
         BuildFailed("no such wheel \x1b[31m", remedy="name another"),
         InvalidSubmission("no such file \x1b[31m", remedy="name another"),
+        SpendingLimitReached("the budget \x1b[31m is spent", remedy="raise it"),
     ],
 )
-async def test_what_the_submission_is_to_blame_for_counts(
+async def test_what_the_submission_is_to_blame_for_or_has_spent_counts(
     store: Store, worker: Worker, script: Script, error: Exception
 ) -> None:
     submit(store, "run")
