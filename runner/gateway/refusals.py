@@ -26,8 +26,8 @@ _ANTHROPIC_TYPES: dict[int, str] = {
 }
 
 _FINAL = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY})
-"""Client libraries repeat requests that got these. Ours would only be refused again, and what failed
-has been asked again already."""
+"""Client libraries repeat requests that got these: ours would only be refused again, and a provider
+that failed has been asked again already."""
 
 
 def _openai(refused: Refused) -> dict[str, Any]:

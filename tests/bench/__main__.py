@@ -1,7 +1,8 @@
 """`make bench`: what an attempt costs, beside `docker run --rm` with the same limits in this run.
 
 And what the queue, a worker, going on with a run and the model gateway cost, beside something
-measured in this run, too. Every figure is measured here and now; only the ratios mean something on another machine.
+measured in this run, too. Every figure is measured here and now; only the ratios mean something on
+another machine.
 """
 
 from __future__ import annotations
