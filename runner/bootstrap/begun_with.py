@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from runner.records import layout
 
 _GATEWAY = "gateway."
 _BUDGETS = ("max_tokens", "max_cost_usd")
+_ASKED_FOR = ("suite", "parallelism", "repeats")
+"""What a replay does is as the run's lock has it: its own record is to say the same."""
 
 
 def resumed_settings(settings: Settings, run: Path) -> Settings:
@@ -22,13 +25,8 @@ def resumed_settings(settings: Settings, run: Path) -> Settings:
     with it shall spend more by leaving an option out.
     """
     models = gateway_begun_with(settings.gateway, run).models
-    recorded = _recorded(run / layout.CONFIG)
-    given = settings.run.model_dump()
-    missing = {name: recorded.get(f"run.{name}") for name in _BUDGETS if not given[name]}
-    try:
-        budget = RunSettings.model_validate(given | {n: v for n, v in missing.items() if v})
-    except ValidationError:
-        budget = settings.run
+    missing = [name for name in _BUDGETS if not getattr(settings.run, name)]
+    budget = _run_begun_with(settings.run, run, missing)
     return _with_gateway(settings, {"models": models}).model_copy(update={"run": budget})
 
 
@@ -45,9 +43,8 @@ def replay_settings(settings: Settings, run: Path) -> Settings:
     }
     alone = settings.model_copy(update={"gateway": begun})
     spending = {"reuse": False, "max_tokens": 0, "max_cost_usd": 0.0}
-    return _with_gateway(alone, now).model_copy(
-        update={"run": settings.run.model_copy(update=spending)}
-    )
+    asked = _run_begun_with(settings.run, run, _ASKED_FOR)
+    return _with_gateway(alone, now).model_copy(update={"run": asked.model_copy(update=spending)})
 
 
 def gateway_begun_with(given: GatewaySettings, run: Path) -> GatewaySettings:
@@ -60,6 +57,16 @@ def gateway_begun_with(given: GatewaySettings, run: Path) -> GatewaySettings:
     }
     try:
         return GatewaySettings.model_validate(given.model_dump(mode="json") | known)
+    except ValidationError:
+        return given
+
+
+def _run_begun_with(given: RunSettings, run: Path, names: Sequence[str]) -> RunSettings:
+    """`given`, but for those of `names` that the run's `config.json` has, unless that is damaged."""
+    recorded = _recorded(run / layout.CONFIG)
+    known = {name: recorded[f"run.{name}"] for name in names if recorded.get(f"run.{name}")}
+    try:
+        return RunSettings.model_validate(given.model_dump() | known)
     except ValidationError:
         return given
 

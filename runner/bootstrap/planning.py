@@ -60,7 +60,7 @@ async def make_plan(
     suite = catalog(settings).load(source)
     chosen = list(tasks) or _chosen(suite, submission, request)
     seed = _seed(request, submission)
-    ordered = tuple(DeterministicTaskOrdering.order_tasks(chosen, seed))[: request.limit]
+    ordered = _ordered(chosen, seed, request)
     check_tools_of(ordered)
     image = await _image_for(host, submission, ordered, say)
     now = datetime.now(UTC)
@@ -230,9 +230,13 @@ def chosen_tasks(
     suite: Suite, submission: BenchmarkSubmission, request: RunRequest
 ) -> tuple[BenchmarkTask, ...]:
     """Those that a run would be made of, in its order; raises UsageError if none is left."""
-    chosen = _chosen(suite, submission, request)
-    ordered = DeterministicTaskOrdering.order_tasks(chosen, _seed(request, submission))
-    return tuple(ordered)[: request.limit]
+    return _ordered(_chosen(suite, submission, request), _seed(request, submission), request)
+
+
+def _ordered(
+    tasks: Sequence[BenchmarkTask], seed: int, request: RunRequest
+) -> tuple[BenchmarkTask, ...]:
+    return tuple(DeterministicTaskOrdering.order_tasks(tasks, seed))[: request.limit]
 
 
 def _matches(task: BenchmarkTask, patterns: Sequence[str]) -> bool:

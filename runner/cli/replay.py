@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   agenttrace replay 20260314-092653-1f2e3d
-  agenttrace replay 20260314-09 --task 'tools-*' --json
+  agenttrace replay 20260314-09 --task 'tool_use-*' --json
   agenttrace replay 20260314-09 -q && echo "the same, without asking any model"
 
 \b

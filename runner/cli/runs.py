@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 DIFFERENT = 1
-"""Exit code of `runs diff`, as that of diff itself."""
+"""Exit code of `runs diff` and `replay`, as that of diff itself."""
 
 
 def complete_runs(

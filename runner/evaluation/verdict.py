@@ -51,7 +51,7 @@ def judge(
 
 
 def over_budget(use: GatewayUse) -> Verdict | None:
-    """The budget of the attempt that a call of its would have broken."""
+    """The budget of the attempt that one of its calls would have broken."""
     answered = sum(not call.refused for call in use.model_calls)
     calls = "1 call" if answered == 1 else f"{answered} calls"
     spent = f"{use.tokens_input + use.tokens_output} tokens in {calls}"

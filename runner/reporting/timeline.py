@@ -25,7 +25,6 @@ _BAR_COLUMNS = 24
 _INDENT = 2
 _LINE_CHARACTERS = 300
 _SUMMARY_CHARACTERS = 100
-_OPERATION = "gen_ai.operation.name"
 _CALL = "agenttrace.call."
 _MARKS = ("cached", "aborted", "streamed")
 _ARGUMENTS = "gen_ai.tool.call.arguments"

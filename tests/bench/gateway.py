@@ -24,7 +24,9 @@ from tests.bench.model_server import LARGE_BYTES, Side, model_server
 
 SCRIPTED = "agenttrace/scripted"
 SMALL = {"model": "bench/small"}
-LOOKED_AT = (0.01, 0.1, 0.5, 1.0)
+LOOKED_AT = (0.1, 0.5, 1.0)
+ATTEMPT_CALLS = 1000
+"""As many as an attempt may make by default."""
 BATCH = 50
 REQUEST_BYTES = 7_500_000
 """Of a large request: a little less than the gateway takes by default."""
@@ -71,8 +73,9 @@ async def _measure(calls: int, streams: int, rounds: int, remembered: int) -> di
             "answer": await _large(clients, rounds, LARGE_BYTES, model="bench/large"),
             "request": await _large(clients, rounds, REQUEST_BYTES, request_bytes=REQUEST_BYTES),
         }
-    async with _clients() as clients:
-        return found | {"memory": await _memory(clients, remembered)}
+    attempts = max(remembered // ATTEMPT_CALLS, 1)
+    async with _clients(attempts) as clients:
+        return found | {"memory": await _memory(clients, remembered // attempts, attempts)}
 
 
 async def _round_trips(clients: Clients, calls: int) -> dict[str, Any]:
@@ -143,28 +146,29 @@ async def _in_turns(
     return told
 
 
-async def _memory(clients: Clients, calls: int) -> dict[str, Any]:
-    """Of a runner that has made nothing but so many small calls, all in one attempt."""
+async def _memory(clients: Clients, calls: int, attempts: int) -> dict[str, Any]:
+    """Of a runner whose attempts each make so many small calls and nothing else."""
     rss_mib = {}
-    made = 0
-    for goal in (int(share * calls) for share in LOOKED_AT):
-        await clients.gateway.do(**SMALL, times=goal - made)
-        made = goal
-        rss_mib[made] = in_use(clients.runner) / 2**20
-    return {"calls": made, "rss_mib": rss_mib, "peak_rss_mib": peak(clients.runner)}
+    for number in range(1, attempts + 1):
+        await clients.gateway.do(**SMALL, times=calls)
+        if number in {max(int(share * attempts), 1) for share in LOOKED_AT}:
+            rss_mib[number * calls] = in_use(clients.runner) / 2**20
+        if number < attempts:
+            clients.gateway.end()
+    return {"attempts": attempts, "rss_mib": rss_mib, "peak_rss_mib": peak(clients.runner)}
 
 
 # -- the processes --------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def _clients() -> AsyncIterator[Clients]:
-    """Both at work, until they are told to end."""
+async def _clients(attempts: int = 1) -> AsyncIterator[Clients]:
+    """Both at work, until they are told to end; the gateway's in so many attempts."""
     sides = {"gateway": Side(), "direct": Side()}
     with tempfile.TemporaryDirectory(prefix="agenttrace-bench-") as directory:
         async with model_server(sides) as url:
             _write(Path(directory), url)
-            runner = await _process(Path(directory), _run_command(), {})
+            runner = await _process(Path(directory), _run_command(attempts), {})
             given = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"}
             direct = await _process(Path(directory), ["agent.py", "direct"], given)
             try:
@@ -193,8 +197,9 @@ def _write(directory: Path, url: str) -> None:
     (directory / "agenttrace.toml").write_text(SETTINGS.format(url=url))
 
 
-def _run_command() -> list[str]:
-    return ["-m", "runner", "run", "agent.py:answer", "--suite", "suite", "--quiet"]
+def _run_command(attempts: int) -> list[str]:
+    command = ["-m", "runner", "run", "agent.py:answer", "--suite", "suite", "--quiet"]
+    return [*command, "--repeats", str(attempts)]
 
 
 async def _process(

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from runner.domain import TaskExecution
 from runner.gateway.exchanges import load_exchanges
@@ -19,10 +22,10 @@ from tests.end_to_end.conftest import CATEGORIES
 from tests.end_to_end.shell import SUITE, Running, Shell
 
 from . import halting, killing
-from .conftest import ROOT
 from .upstream import TOKENS, Upstream
 from .whole import assert_whole_attempt, attempts_of
 
+ROOT = Path(__file__).parents[2]
 POINTS = {
     "before reserving": "before runner.gateway.ledger:Ledger.reserve",
     "reserved": "after runner.gateway.ledger:Ledger.reserve",
@@ -94,6 +97,19 @@ def insists(prompt, config):
         except urllib.error.HTTPError as error:
             assert error.code in (500, 502, 503), error.code
 '''
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def caller(shell: Shell, upstream: Upstream) -> Shell:
+    """A shell whose agents call models."""
+    equip(shell, upstream)
+    return shell
 
 
 def equip(shell: Shell, upstream: Upstream) -> None:

@@ -25,6 +25,7 @@ from tests.end_to_end.shell import (
     wait_until,
 )
 
+from .calling import caller, upstream  # noqa: F401 - fixtures
 from .queueing import either, postgres, postgres_service, service  # noqa: F401 - fixtures
 from .whole import assert_nothing_left, tags
 

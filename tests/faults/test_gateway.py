@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,19 +72,6 @@ CASES = {
 }
 """Point -> when it is struck, and how many calls that the provider answered nobody has noted."""
 FAST = ("settled",)
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def caller(shell: Shell, upstream: Upstream) -> Shell:
-    """A shell whose agents call models."""
-    equip(shell, upstream)
-    return shell
 
 
 def run_of(agent: str, *options: str) -> tuple[str, ...]:

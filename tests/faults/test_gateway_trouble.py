@@ -28,7 +28,6 @@ from .calling import (
     MODEL_CALLS,
     TOOL_CALLS,
     assert_calls_whole,
-    equip,
     noted_calls,
     spent_tokens,
 )
@@ -51,19 +50,6 @@ ALPHA = ("-t", "alpha")
 NOBODY_SECONDS = 1.5
 """For which nobody listens where a provider was: what is waited for is that nothing comes."""
 NO_DELAYS = "[0, 0, 0]"
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def caller(shell: Shell, upstream: Upstream) -> Shell:
-    """A shell whose agents call models."""
-    equip(shell, upstream)
-    return shell
 
 
 def run_of(agent: str, *options: str) -> tuple[str, ...]:

@@ -189,7 +189,9 @@ def test_a_resumed_run_has_its_own_budget_unless_there_is_another(tmp_path: Path
 
 
 def test_a_replay_has_the_prices_it_was_recorded_with_and_spends_nothing(tmp_path: Path) -> None:
-    run = begun(tmp_path / "run", settings(gateway__models=["local/m"], gateway__script="gone"))
+    given = {"run__suite": "tools", "run__repeats": 3}
+    made = settings(gateway__models=["local/m"], gateway__script="gone", **given)
+    run = begun(tmp_path / "run", made)
     flags = {
         "run.max_tokens": 5,
         "run.max_cost_usd": 1.0,
@@ -208,6 +210,7 @@ def test_a_replay_has_the_prices_it_was_recorded_with_and_spends_nothing(tmp_pat
     assert not replay.gateway.cache_tools
     assert not replay.gateway.record
     assert (replay.run.max_tokens, replay.run.max_cost_usd, replay.run.reuse) == (0, 0.0, False)
+    assert (replay.run.suite, replay.run.repeats) == ("tools", 3)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from runner.domain import BenchmarkTask, ExecutionStatus, FailureReason, ResourceUsage
 from runner.domain.cost import Basis, Figure, Forecast
-from runner.domain.gateway import Api, ModelCall, TokenSource
 from runner.records import RunDirectory, history
 from runner.records.forecast import Planned, forecast
 from runner.records.history import (
@@ -23,6 +22,7 @@ from runner.records.history import (
     identity_of,
     load_history,
 )
+from tests.unit.records.calls import model_call
 from tests.unit.records.nouns import STARTED, benchmark, execution, plan, reply, task
 
 ECHO = AgentIdentity(name="echo", submitted_by="team-a")
@@ -36,19 +36,6 @@ def used(
         "finished_at": STARTED + timedelta(seconds=seconds),
         **more,
     }
-
-
-def call(**changes: Any) -> ModelCall:
-    fields: dict[str, Any] = {
-        "number": 1,
-        "api": Api.CHAT,
-        "model": "m",
-        "status": 200,
-        "start_unix_nanos": 0,
-        "seconds": 0.1,
-        "token_source": TokenSource.PROVIDER,
-    }
-    return ModelCall(**(fields | changes))
 
 
 def ran(
@@ -150,7 +137,7 @@ def test_another_version_of_a_task_is_another_task(tmp_path: Path) -> None:
         {"status": ExecutionStatus.FAILED, "failure_reason": FailureReason.INTERNAL_ERROR},
         {"status": ExecutionStatus.CANCELLED},
         {"reused_from": "r0"},
-        {"model_calls": (call(cached=True),)},
+        {"model_calls": (model_call(cached=True),)},
     ],
 )
 def test_what_was_not_really_made_says_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -165,9 +152,10 @@ def test_a_replay_says_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_to_have_cost_is_not_zero(tmp_path: Path) -> None:
-    ran(tmp_path, "r1", used(model_calls=(call(),)))  # a price that nobody knows
+    ran(tmp_path, "r1", used(model_calls=(model_call(cost_usd=None),)))  # a price that nobody knows
     ran(tmp_path, "r2", used())  # no model was called
-    ran(tmp_path, "r3", used(model_calls=(call(token_source=None, status=404),)))  # refused
+    refused = model_call(token_source=None, status=404, cost_usd=None)
+    ran(tmp_path, "r3", used(model_calls=(refused,)))
     ran(tmp_path, "r4", used(), image=None)  # an agent elsewhere
     costs = {each.run_id: each.cost_usd for each in known(tmp_path).samples}
     assert costs == {"r1": None, "r2": 0.0, "r3": 0.0, "r4": None}

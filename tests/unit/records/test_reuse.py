@@ -22,9 +22,10 @@ from runner.domain import (
     RunPlan,
     TaskExecution,
 )
-from runner.domain.gateway import Api, Divergence, ModelCall, TokenSource, ToolCall
+from runner.domain.gateway import Divergence
 from runner.records import RunDirectory, reuse
 from runner.records.reuse import ResultCache, key_of
+from tests.unit.records.calls import model_call, tool_call
 from tests.unit.records.nouns import RUN_ID, execution, plan, reply, task
 
 LIMITS = Limits()
@@ -184,30 +185,6 @@ def test_a_failure_of_the_agents_is_a_result(cache: ResultCache, tmp_path: Path)
     assert cache.remember(key(), *kept(tmp_path, score=None, **reason))
 
 
-def model_call(**changes: Any) -> ModelCall:
-    fields: dict[str, Any] = {
-        "number": 1,
-        "api": Api.CHAT,
-        "model": "m",
-        "status": 200,
-        "start_unix_nanos": 0,
-        "seconds": 0.1,
-        "token_source": TokenSource.PROVIDER,
-    }
-    return ModelCall(**(fields | changes))
-
-
-CACHED_TOOL = ToolCall(
-    number=1,
-    name="calculator",
-    via="http",
-    succeeded=True,
-    start_unix_nanos=0,
-    seconds=0.1,
-    cached=True,
-)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -216,7 +193,7 @@ CACHED_TOOL = ToolCall(
         {"status": ExecutionStatus.CANCELLED},
         {"reused_from": "r0"},
         {"model_calls": (model_call(cached=True),)},
-        {"tool_calls": (CACHED_TOOL,)},
+        {"tool_calls": (tool_call(cached=True),)},
         {"divergence": Divergence(number=1, recorded=None, requested={})},
     ],
 )

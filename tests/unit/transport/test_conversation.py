@@ -259,8 +259,6 @@ async def test_cgroup_files_come_by_name() -> None:
 
 # -- a server -----------------------------------------------------------------------------------
 
-CONNECTION = 0
-
 
 def http(status: int, body: bytes, *, length: int | None = None) -> bytes:
     head = (
