@@ -60,6 +60,9 @@ lock:
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) requirements/peers.in -o requirements/peers.txt
 	$(LOCK) requirements/peer-server.in -o requirements/peer-server.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-deps --python-version 3.12 \
+		requirements/peers-alone.in -o requirements/peers-alone.txt
+	cd tests/integration/sdk_agent && $(LOCK) requirements.in -o requirements.txt
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench.json

@@ -62,7 +62,7 @@ def gateway_begun_with(given: GatewaySettings, run: Path) -> GatewaySettings:
 
 
 def _run_begun_with(given: RunSettings, run: Path, names: Sequence[str]) -> RunSettings:
-    """`given`, but for those of `names` that the run's `config.json` has, unless that is damaged."""
+    """`given`, but for those of `names` that the run has recorded; unless they are damaged."""
     recorded = _recorded(run / layout.CONFIG)
     known = {name: recorded[f"run.{name}"] for name in names if recorded.get(f"run.{name}")}
     try:

@@ -134,7 +134,8 @@ def check_models(given: GatewaySettings, environ: Mapping[str, str]) -> None:
         if wanted and upstream.key_env and not environ.get(upstream.key_env):
             raise NotSetUp(
                 f"agents may call {wanted[0]}, but {upstream.key_env} is not set",
-                remedy=f"export {upstream.key_env}, or leave that model out of --model and gateway.models",
+                remedy=f"export {upstream.key_env},"
+                " or leave that model out of --model and gateway.models",
             )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from runner.cli.gateway import gateway_flags, model_options
+from runner.cli.choice import choice_options, run_flags, run_request
+from runner.cli.gateway import model_options
 from runner.cli.invocation import (
     Command,
     json_option,
@@ -18,11 +19,7 @@ from runner.cli.invocation import (
     settings_options,
     stdout_console,
 )
-from runner.cli.target import check_target, image_details, interface_of
-
-if TYPE_CHECKING:
-    from runner.bootstrap import RunRequest
-    from runner.config import Settings
+from runner.cli.target import check_target, image_details
 
 GROUPS = ("model", "submitter", "run", "day")
 
@@ -127,27 +124,7 @@ submission, 3 infrastructure, 4 budget (of the pilot), 130 interrupted.
 @click.argument("submission", required=False)
 @click.option("--image", metavar="REF", help="Forecast this image, in place of a directory.")
 @image_details
-@click.option("--suite", metavar="NAME|DIR", help="Suite to run.  [setting run.suite]")
-@click.option(
-    "-c",
-    "--category",
-    "categories",
-    multiple=True,
-    metavar="NAME",
-    help="Only tasks of this category; may be repeated.",
-)
-@click.option(
-    "-t",
-    "--task",
-    "tasks",
-    multiple=True,
-    metavar="GLOB",
-    help="Only tasks whose id matches; may be repeated.",
-)
-@click.option("-l", "--limit", type=click.IntRange(min=1), help="At most this many tasks.")
-@click.option("-n", "--concurrency", type=click.IntRange(min=1), help="Tasks at once.")
-@click.option("-k", "--repeats", type=click.IntRange(min=1), help="Run each task this often.")
-@click.option("--seed", type=int, help="Of the order of tasks.  [default: from the submission]")
+@choice_options
 @click.option(
     "--pilot",
     type=click.IntRange(min=1),
@@ -182,8 +159,8 @@ def estimate(
     recorded and costs what it costs. What is not known is said, or null.
     """
     check_target(options["submission"], "SUBMISSION", options)
-    settings = load(profile, _flags(options)).settings
-    request = _request(settings, options)
+    settings = load(profile, run_flags(options)).settings
+    request = run_request(settings, options)
     from runner import bootstrap
     from runner.reporting import progress_for
 
@@ -202,34 +179,3 @@ def estimate(
     from runner.reporting.cost import render_forecast
 
     render_forecast(found, stdout_console())
-
-
-def _flags(options: dict[str, Any]) -> dict[str, object]:
-    return {
-        "run.suite": options["suite"],
-        "run.parallelism": options["concurrency"],
-        "run.repeats": options["repeats"],
-        "storage.runs_dir": options["output"],
-    } | gateway_flags(options)
-
-
-def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
-    from runner.bootstrap import RunRequest, catalog
-    from runner.cli.selection import check_selection, parse_categories
-
-    categories = parse_categories(options["categories"])
-    check_selection(catalog(settings).load(settings.run.suite), categories, options["tasks"])
-    return RunRequest(
-        target=options["submission"],
-        image=options["image"],
-        interface=interface_of(options),
-        command=options["command"],
-        port=options["port"],
-        suite=settings.run.suite,
-        categories=categories,
-        tasks=options["tasks"],
-        limit=options["limit"],
-        parallelism=settings.run.parallelism,
-        repeats=settings.run.repeats,
-        seed=options["seed"],
-    )

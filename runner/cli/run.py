@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.cli.choice import choice_options, run_flags, run_request
 from runner.cli.failure import BELOW_THRESHOLD, INFRASTRUCTURE, inert
-from runner.cli.gateway import gateway_flags, model_options
+from runner.cli.gateway import model_options
 from runner.cli.invocation import (
     json_option,
     load,
@@ -19,25 +20,15 @@ from runner.cli.invocation import (
     stdout_console,
 )
 from runner.cli.quantities import duration, size
-from runner.cli.target import check_target, image_details, interface_of
+from runner.cli.target import check_target, image_details
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from click.shell_completion import CompletionItem
 
     from runner.bootstrap import RunRequest
     from runner.config import Settings
     from runner.domain import BenchmarkExecution, RunPlan
     from runner.errors import BuildFailed, Interrupted
-
-
-def _complete_categories(
-    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem | str]:
-    from runner.domain import BenchmarkCategory
-
-    return [str(one) for one in BenchmarkCategory if one.startswith(incomplete)]
 
 
 @click.command(
@@ -59,30 +50,7 @@ invalid submission, 3 infrastructure, 4 budget or quota, 130 interrupted.
 @click.argument("submission", required=False)
 @click.option("--image", metavar="REF", help="Evaluate this image, in place of a directory.")
 @image_details
-@click.option("--suite", metavar="NAME|DIR", help="Suite to run.  [setting run.suite]")
-@click.option(
-    "-c",
-    "--category",
-    "categories",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=_complete_categories,
-    help="Only tasks of this category; may be repeated.",
-)
-@click.option(
-    "-t",
-    "--task",
-    "tasks",
-    multiple=True,
-    metavar="GLOB",
-    help="Only tasks whose id matches; may be repeated.",
-)
-@click.option("-l", "--limit", type=click.IntRange(min=1), help="At most this many tasks.")
-@click.option(
-    "-n", "--concurrency", type=click.IntRange(min=1), help="Tasks at once, if the host has room."
-)
-@click.option("-k", "--repeats", type=click.IntRange(min=1), help="Run each task this often.")
-@click.option("--seed", type=int, help="Of the order of tasks.  [default: from the submission]")
+@choice_options
 @click.option(
     "--time-limit",
     metavar="TIME",
@@ -140,7 +108,7 @@ def run(
     Ctrl-C once lets the tasks in progress finish; twice stops them.
     """
     check_target(options["submission"], "SUBMISSION", options)
-    settings = load(profile, _flags(options)).settings
+    settings = load(profile, run_flags(options)).settings
     request = _request(settings, options)
     if dry_run:
         _show_plan(settings, request, as_json=as_json)
@@ -168,36 +136,12 @@ def conclude(
         raise click.exceptions.Exit(code)
 
 
-def _flags(options: dict[str, Any]) -> dict[str, object]:
-    """Those options that are settings, so that the record says a flag set them."""
-    return {
-        "run.suite": options["suite"],
-        "run.parallelism": options["concurrency"],
-        "run.repeats": options["repeats"],
-        "storage.runs_dir": options["output"],
-    } | gateway_flags(options)
-
-
 def _request(settings: Settings, options: dict[str, Any]) -> RunRequest:
-    from runner.bootstrap import RunRequest, catalog
-    from runner.cli.selection import check_selection, parse_categories
     from runner.domain import LimitOverrides
 
-    categories = parse_categories(options["categories"])
-    check_selection(catalog(settings).load(settings.run.suite), categories, options["tasks"])
-    return RunRequest(
-        target=options["submission"],
-        image=options["image"],
-        interface=interface_of(options),
-        command=options["command"],
-        port=options["port"],
-        suite=settings.run.suite,
-        categories=categories,
-        tasks=options["tasks"],
-        limit=options["limit"],
-        parallelism=settings.run.parallelism,
-        repeats=settings.run.repeats,
-        seed=options["seed"],
+    return run_request(
+        settings,
+        options,
         overrides=LimitOverrides(
             time_seconds=options["time_limit"],
             memory_bytes=options["memory"],

@@ -17,24 +17,18 @@ import tenacity
 from runner.domain import (
     EXCHANGES,
     Attempt,
-    BenchmarkCategory,
     BenchmarkExecution,
     BenchmarkTask,
-    CategoryExecution,
     EventKind,
     ExecutionStatus,
-    FailureReason,
     GatewayUse,
-    Limits,
     Reply,
-    ResourceUsage,
     RunEvent,
     RunPlan,
     Score,
     TaskExecution,
 )
 from runner.domain.mounts import OUTPUT_DIRECTORY
-from runner.domain.trace import trace_id_of
 from runner.errors import (
     EngineUnavailable,
     ImageGone,
@@ -46,9 +40,10 @@ from runner.errors import (
     StorageFailed,
     StoreUnavailable,
 )
-from runner.evaluation.claims import mismatches
+from runner.evaluation.context import Context
+from runner.evaluation.result import run_result
 from runner.evaluation.stop import Stop, StopSignal
-from runner.evaluation.usage import NOTHING_USED, CountTokens, calls_usage, usage
+from runner.evaluation.usage import NOTHING_USED, CountTokens, usage
 from runner.evaluation.verdict import OutputPolicy, Verdict, judge
 from runner.ports import (
     AdmissionControl,
@@ -188,7 +183,7 @@ class Executor:
             return None
         number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
         self._tell(EventKind.TASK_STARTED, task, repeat, number)
-        context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
+        context = Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
         execution = context.reused(found)
         staging = self.evidence.staging()
         try:
@@ -219,7 +214,7 @@ class Executor:
             number = await _to_its_end(self.evidence.begin_attempt, task.task_id, repeat)
             self._tell(EventKind.TASK_STARTED, task, repeat, number)
             staging = self.evidence.staging()
-            context = _Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
+            context = Context(self.plan, task, repeat, number, limits, datetime.now(UTC))
             try:
                 tried = await self._try_in(staging, context)
             finally:
@@ -228,7 +223,7 @@ class Executor:
             self._tell_retried(context, tried)
         return tried
 
-    async def _try_in(self, staging: Path, context: _Context) -> Tried:
+    async def _try_in(self, staging: Path, context: Context) -> Tried:
         opened = _Opened()
         try:
             made = await self._ask(staging, context, opened)
@@ -249,7 +244,7 @@ class Executor:
             await _to_its_end(self.reuse.remember, context.task, execution, path)
         return Tried(execution=execution)
 
-    async def _ask(self, staging: Path, context: _Context, opened: _Opened) -> Attempt:
+    async def _ask(self, staging: Path, context: Context, opened: _Opened) -> Attempt:
         """One attempt; what it did through the gateway is in `opened`, also when this raises."""
         prompt, limits = context.task.prompt, context.limits
         async with AsyncExitStack() as stack:
@@ -282,7 +277,7 @@ class Executor:
             return None
         return self.scorer.score(made.reply.output, task.answer_key)
 
-    def _config(self, context: _Context) -> dict[str, object]:
+    def _config(self, context: Context) -> dict[str, object]:
         """What the agent may know besides the prompt."""
         return {
             "seed": self.plan.seed,
@@ -344,31 +339,7 @@ class Executor:
 
     def result(self, ended: Sequence[TaskExecution], expected: int) -> BenchmarkExecution:
         """The run's result; with fewer than `expected` executions it was cancelled."""
-        plan, executions = self.plan, self._in_order(ended)
-        by_category = {
-            category: _category(category, [e for e in executions if e.category is category])
-            for category in BenchmarkCategory
-            if any(e.category is category for e in executions)
-        }
-        return BenchmarkExecution(
-            run_id=plan.run_id,
-            submission_id=plan.submission.submission_id,
-            agent_name=plan.submission.agent_name,
-            agent_version=plan.submission.agent_version,
-            suite_name=plan.suite.name,
-            suite_version=plan.suite.version,
-            suite_digest=plan.suite.digest,
-            status=_overall_status(executions, expected),
-            seed=plan.seed,
-            image_id=plan.image.image_id if plan.image else "",
-            started_at=plan.started_at,
-            finished_at=datetime.now(UTC),
-            category_executions=by_category,
-            retried_attempts=sum(execution.attempt - 1 for execution in executions),
-            environment=plan.environment,
-            runner_version=plan.runner_version,
-            replay_of=plan.replay_of,
-        )
+        return run_result(self.plan, self._in_order(ended), expected)
 
     # -- telling --------------------------------------------------------------------------------
 
@@ -398,7 +369,7 @@ class Executor:
         else:
             self._tell(EventKind.RUN_STARTED, total=total)
 
-    def _tell_retried(self, context: _Context, tried: Tried) -> None:
+    def _tell_retried(self, context: Context, tried: Tried) -> None:
         self._tell(
             EventKind.TASK_RETRIED,
             context.task,
@@ -438,96 +409,6 @@ class _Drained(Exception):
     """A stop was asked for while a task waited for room on the host: it is not begun."""
 
 
-@dataclass(frozen=True)
-class _Context:
-    """Which attempt it is."""
-
-    plan: RunPlan
-    task: BenchmarkTask
-    repeat: int
-    number: int
-    limits: Limits
-    started_at: datetime
-
-    def execution(
-        self,
-        made: Attempt,
-        verdict: Verdict,
-        score: Score | None,
-        used: ResourceUsage,
-        use: GatewayUse,
-    ) -> TaskExecution:
-        """The attempt, judged."""
-        reply = made.reply
-        return self._begun(verdict).model_copy(
-            update=_calls(use)
-            | {
-                "output": reply.output,
-                "output_truncated": reply.output_truncated,
-                "resource_usage": used,
-                "score": score,
-                "exit_code": reply.ending.exit_code,
-                "signal": reply.ending.signal,
-                "measurement": made.measurement,
-                "sandbox": made.sandbox,
-                "artifacts": made.artifacts,
-                "agent_confirmed_dead": made.agent_confirmed_dead,
-                "claims": reply.claims,
-                "claim_mismatches": mismatches(reply.claims, used),
-                "stages": made.stages,
-            }
-        )
-
-    def spoilt(self, error: InfrastructureError, use: GatewayUse) -> TaskExecution:
-        """An attempt that our own side failed; what it spent was spent all the same."""
-        status, reason = ExecutionStatus.FAILED, FailureReason.INTERNAL_ERROR
-        begun = self._begun(Verdict(status, reason, str(error)))
-        used = begun.resource_usage.model_copy(update=calls_usage(use))
-        return begun.model_copy(update=_calls(use) | {"resource_usage": used})
-
-    def reused(self, found: TaskExecution) -> TaskExecution:
-        """An earlier run's attempt as this run's own; when it was really made is told by that run's
-        evidence.
-        """
-        ours = self._begun(Verdict(found.status, found.failure_reason, found.failure_detail))
-        identity = ours.model_dump(
-            include={"run_id", "submission_id", "repeat", "attempt", "started_at", "trace_id"}
-        )
-        return found.model_copy(
-            update=identity | {"finished_at": datetime.now(UTC), "reused_from": found.run_id}
-        )
-
-    def _begun(self, verdict: Verdict) -> TaskExecution:
-        return TaskExecution(
-            run_id=self.plan.run_id,
-            submission_id=self.plan.submission.submission_id,
-            task_id=self.task.task_id,
-            category=self.task.category,
-            repeat=self.repeat,
-            attempt=self.number,
-            status=verdict.status,
-            failure_reason=verdict.reason,
-            failure_detail=verdict.detail,
-            input=self.task.prompt.text,
-            seed=self.plan.seed,
-            started_at=self.started_at,
-            finished_at=datetime.now(UTC),
-            limits=self.limits,
-            limit_overrides=self.task.limits.given(),
-            token_budget=self.task.token_budget,
-            cost_budget_usd=self.task.cost_budget_usd,
-            trace_id=trace_id_of(self.plan.run_id, self.task.task_id, self.repeat, self.number),
-        )
-
-
-def _calls(use: GatewayUse) -> dict[str, object]:
-    return {
-        "model_calls": use.model_calls,
-        "tool_calls": use.tool_calls,
-        "divergence": use.divergence,
-    }
-
-
 async def _to_its_end(function: Callable[..., T], *arguments: object) -> T:
     """`function` in a thread; a cancellation, however often it comes, is heard after it."""
     working = asyncio.create_task(asyncio.to_thread(function, *arguments))
@@ -541,22 +422,3 @@ async def _to_its_end(function: Callable[..., T], *arguments: object) -> T:
     if cancelled:
         raise asyncio.CancelledError
     return result
-
-
-def _category(
-    category: BenchmarkCategory, executions: Sequence[TaskExecution]
-) -> CategoryExecution:
-    return CategoryExecution(
-        category=category,
-        status=_overall_status(executions, len(executions)),
-        task_executions=tuple(executions),
-    )
-
-
-def _overall_status(executions: Sequence[TaskExecution], expected: int) -> ExecutionStatus:
-    """COMPLETED says that every task was judged, not that it was solved."""
-    if len(executions) < expected:
-        return ExecutionStatus.CANCELLED
-    if any(e.failure_reason is FailureReason.INTERNAL_ERROR for e in executions):
-        return ExecutionStatus.FAILED
-    return ExecutionStatus.COMPLETED

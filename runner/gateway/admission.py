@@ -117,6 +117,7 @@ class _Need:
             str(self.request.body["model"]),
             self.tokens_input,
             output,
+            has_audio=self.request.tokens_audio > 0,
         )
 
     @property

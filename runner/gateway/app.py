@@ -15,18 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from runner.domain import Api, ToolAnswer, ToolDefinition
+from runner.domain import Api
 from runner.errors import RunnerError
 from runner.gateway.answers import send_answer
-from runner.gateway.calls import Answer, Refused
+from runner.gateway.arguments import ESCAPED_BYTES
+from runner.gateway.calls import Answer, Refused, Tools
 from runner.gateway.cycle import Application, Message, Receive, Send
 from runner.gateway.presence import while_there
 from runner.gateway.refusals import form_of, refusal
 from runner.gateway.tools.formats import answer_body, as_anthropic, as_openai, as_plain
 
 _BEARER = re.compile(r"(?i)bearer +(\S+) *")
-_ARGUMENT_BYTES = 2 * 1024 * 1024
-"""Before they are parsed: the largest that a tool takes, escaped."""
 _FORMATS = {"": as_plain, "openai": as_openai, "anthropic": as_anthropic}
 _ABOUT = {
     "name": "AgentTrace gateway",
@@ -49,18 +48,6 @@ class Models(Protocol):
 
     def owner(self, model: str) -> str:
         """Who is said to own one of them."""
-        ...
-
-
-class Tools(Protocol):
-    """The tools of one attempt, as `runner.gateway.tool_calls` has them."""
-
-    def definitions(self) -> list[ToolDefinition]:
-        """What the agent is told of them."""
-        ...
-
-    async def call(self, name: str, arguments: JsonValue, via: str) -> ToolAnswer:
-        """Raises Refused."""
         ...
 
 
@@ -160,8 +147,8 @@ class GatewayApp:
 
     async def _call_tool(self, request: Request) -> Response:
         body = await request.body()
-        if len(body) > _ARGUMENT_BYTES:
-            message = f"arguments are limited to {_ARGUMENT_BYTES} bytes"
+        if len(body) > ESCAPED_BYTES:
+            message = f"arguments are limited to {ESCAPED_BYTES} bytes"
             raise Refused(413, "request_too_large", message)
         try:
             arguments = from_json(body or b"{}", allow_inf_nan=False)

@@ -12,6 +12,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from pydantic import JsonValue
 
 _ARGUMENT_BYTES = 256 * 1024
+ESCAPED_BYTES = 2 * 1024 * 1024
+"""Before they are parsed: the largest that a tool takes, escaped."""
 _DEEPEST = 32
 _VALUES = 2_000
 """Checking a schema takes microseconds for each."""

@@ -105,7 +105,7 @@ async def _model_calls(
     policy = gateway.policy
     counter = TokenCounter()
     if any(not pattern.startswith("agenttrace/") for pattern in policy.models):
-        await asyncio.to_thread(counter.prepare)
+        await asyncio.to_thread(counter.prepare, policy.models)
         await asyncio.to_thread(gateway.prices.prepare)
     return ModelCalls(
         upstreams=Upstreams(gateway.upstreams(), policy.models),

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
-from runner.domain import Api, TokenSource
+from pydantic import JsonValue
+
+from runner.domain import Api, TokenSource, ToolAnswer, ToolDefinition
 from runner.domain.base import Noun
 
 
@@ -38,6 +40,8 @@ class Usage:
     """Of `tokens_input`: read from the provider's own prompt cache, which is cheaper."""
     tokens_cache_written: int = 0
     """Of `tokens_input`: written to it, which is dearer with some."""
+    tokens_audio: int = 0
+    """Of `tokens_input`: recordings, which are dearer with most."""
 
     @property
     def tokens(self) -> int:
@@ -68,6 +72,8 @@ class ModelRequest:
     """Temperature 0 or a seed, so that the same request may be answered from the cache."""
     tokens_besides: int = 0
     """Assumed input beside `texts`: images, files, what a provider adds to definitions of tools."""
+    tokens_audio: int = 0
+    """Of `tokens_besides`: recordings."""
     version: str = ""
     """Of Anthropic's API, as the agent's client library named it; empty: it named none."""
 
@@ -145,6 +151,18 @@ class Upstream(Protocol):
 
         An answer with an error status is an answer. Raises UpstreamBroken on entry when none came.
         """
+        ...
+
+
+class Tools(Protocol):
+    """The tools of one attempt, as `tool_calls.ToolCalls` has them."""
+
+    def definitions(self) -> list[ToolDefinition]:
+        """What the agent is told of them."""
+        ...
+
+    async def call(self, name: str, arguments: JsonValue, via: str) -> ToolAnswer:
+        """Raises Refused."""
         ...
 
 

@@ -51,7 +51,8 @@ def from_line(line: bytes) -> Exchange:
 class ExchangeLog:
     """Writes an attempt's exchanges as they end. The file is made by the first one.
 
-    One that does not fit in what is left of `most_bytes` is told by its digest, without its texts.
+    One that does not fit in what is left of `most_bytes`, or is too long to be read again, is told
+    by its digest, without its texts.
     """
 
     def __init__(self, path: Path | None, most_bytes: int = MOST_BYTES) -> None:
@@ -74,7 +75,7 @@ class ExchangeLog:
 
     def _fitting(self, exchange: Exchange) -> bytes:
         line = to_line(exchange)
-        if len(line) > self._left:
+        if len(line) > min(self._left, LONGEST_LINE):
             return to_line(
                 exchange.model_copy(update={"request": {}, "chunks": (), "whole": False})
             )

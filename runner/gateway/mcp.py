@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -20,31 +20,19 @@ from mcp_types import (
 )
 from pydantic import JsonValue
 
-from runner.domain import ToolAnswer, ToolDefinition
 from runner.errors import RunnerError
-from runner.gateway.calls import Refused
+from runner.gateway.arguments import ESCAPED_BYTES
+from runner.gateway.calls import Refused, Tools
+from runner.gateway.cycle import Receive, Send
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_REQUEST_BYTES = 1024 * 1024
+_REQUEST_BYTES = ESCAPED_BYTES + 64 * 1024
+"""Arguments, and what MCP says around them."""
 
 # The package logs what clients send and whatever goes wrong with it: that is for the agent, who is
 # told, and in the record of calls. Ours would only be flooded.
 logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
-
-
-class Tools(Protocol):
-    """What `runner.gateway.tool_calls.ToolCalls` does."""
-
-    def definitions(self) -> list[ToolDefinition]:
-        """What the agent is told of its tools."""
-        ...
-
-    async def call(self, name: str, arguments: JsonValue, via: str) -> ToolAnswer:
-        """Raises Refused."""
-        ...
 
 
 class McpEndpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -44,29 +45,34 @@ class Prices:
         return _tabled(found.get_prices(datetime.now(UTC)), usage)
 
     def upper_bound(
-        self, upstream: str, provider: str, model: str, tokens_input: int, tokens_output: int
+        self,
+        upstream: str,
+        provider: str,
+        model: str,
+        tokens_input: int,
+        tokens_output: int,
+        *,
+        has_audio: bool = False,
     ) -> Decimal | None:
         """The most that a call of so many tokens can cost: nothing read from the provider's cache,
-        all of it written there where that is dearer, at the dearest hour of the day.
+        all of it written there where that is dearer, at the dearest hour of the day. With audio
+        in it all of it may be that, since what a provider makes of a recording is a guess.
         """
         plain = Usage(
             tokens_input=tokens_input,
             tokens_output=tokens_output,
             source=TokenSource.ESTIMATE,
         )
-        found = _find(provider, model)
-        if upstream == OWN_UPSTREAM or (upstream, model) in self._overrides or found is None:
+        if upstream == OWN_UPSTREAM or (upstream, model) in self._overrides:
             return self.cost(upstream, provider, model, plain)
-        written = Usage(
-            tokens_input=tokens_input,
-            tokens_output=tokens_output,
-            source=TokenSource.ESTIMATE,
-            tokens_cache_written=tokens_input,
-        )
+        found = _find(provider, model)
+        if found is None:
+            return None
+        usages = [plain, replace(plain, tokens_cache_written=tokens_input)]
+        if has_audio:
+            usages.append(replace(plain, tokens_audio=tokens_input))
         readings = [
-            _tabled(prices, usage)
-            for prices in _prices_of_a_day(found)
-            for usage in (plain, written)
+            _tabled(prices, usage) for prices in _prices_of_a_day(found) for usage in usages
         ]
         known = [cost for cost in readings if cost is not None]
         return max(known) if len(known) == len(readings) else None
@@ -87,13 +93,24 @@ def _tabled(prices: ModelPrice, usage: Usage) -> Decimal | None:
         return None
     if usage.tokens_output and prices.output_mtok is None:
         return None
+    if usage.tokens_audio and prices.input_audio_mtok is None:
+        return None
     return prices.calc_price(_table_usage(usage))["total_price"]
 
 
 def _table_usage(usage: Usage) -> TableUsage:
-    """`usage` as the table reads it; what was cached is part of the input, whatever was claimed."""
+    """`usage` as the table reads it; what was cached is part of the input, whatever was claimed.
+
+    With audio nothing counts as cached: no provider says how much of it was, and fresh is dearer.
+    """
     from genai_prices import Usage as TableUsage  # noqa: PLC0415
 
+    if usage.tokens_audio:
+        return TableUsage(
+            input_tokens=usage.tokens_input,
+            output_tokens=usage.tokens_output,
+            input_audio_tokens=min(usage.tokens_audio, usage.tokens_input),
+        )
     cached = min(usage.tokens_cached, usage.tokens_input)
     written = min(usage.tokens_cache_written, usage.tokens_input - cached)
     return TableUsage(

@@ -8,10 +8,7 @@ from typing import Any
 
 from runner.domain import Divergence
 from runner.gateway.calls import Exchange
-from runner.gateway.differences import first_difference, side_by_side
 from runner.gateway.exchanges import digest_of
-
-__all__ = ["Recording", "first_difference", "side_by_side"]
 
 _LEVELS = 100
 """Of a request that a result shows: what reads results refuses about 200."""

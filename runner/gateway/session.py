@@ -133,7 +133,8 @@ class Session:
 
     def note_model_call(self, call: ModelCall) -> None:
         """One has ended, however."""
-        if self._keeps(call.refused):
+        # What was counted is always told: an agent could hide it behind a flood of refusals.
+        if call.token_source is not None or self._keeps(call.refused):
             self._model_calls.append(call)
 
     def note_tool_call(self, call: ToolCall) -> None:

@@ -21,7 +21,6 @@ CLIENT_CLOSED = 499
 """As nginx calls it: the agent was told nothing."""
 REFUSED_KEPT = 100
 """Refused calls of which an attempt's recording tells: a flood of them is not to fill the disk."""
-LONGEST_MODEL_NAME = 256
 
 _WHOLE = frozenset({"stop", "tool_calls", "end_turn", "tool_use", "stop_sequence", "completed"})
 """Finish reasons of answers that a higher limit of output would not have changed."""
@@ -44,7 +43,7 @@ class Settlement:
     _refusals: count[int] = field(default_factory=count, init=False)
 
     def end(self, call: OpenCall, ending: Ending) -> None:
-        """Nothing happens the second time; raises StorageFailed, after all else was done."""
+        """Nothing happens the second time; raises StorageFailed, after the budgets were settled."""
         if call.ended:
             return
         call.ended = True
@@ -67,7 +66,7 @@ class Settlement:
             return usage_of(call.recalled)
         if not call.charged or call.admitted is None:
             return None
-        told = None if call.meter is None else call.meter.usage
+        told = None if call.meter is None else _with_audio(call.meter.usage, call.admitted)
         if told is not None and ending is Ending.ANSWERED:
             return told
         counted = self._counted(call, call.admitted)
@@ -81,7 +80,8 @@ class Settlement:
         tokens, source = self.counter.count(admitted.model, texts)
         if admitted.sent.tokens_besides:
             source = TokenSource.ESTIMATE
-        return Usage(tokens_input=admitted.tokens_input, tokens_output=tokens, source=source)
+        usage = Usage(tokens_input=admitted.tokens_input, tokens_output=tokens, source=source)
+        return replace(usage, tokens_audio=admitted.sent.tokens_audio)
 
     def _cost(self, call: OpenCall, usage: Usage | None) -> Decimal | None:
         if usage is None or call.admitted is None:
@@ -94,12 +94,13 @@ class Settlement:
     def _settle(
         self, call: OpenCall, admitted: Admitted, usage: Usage | None, cost: Decimal | None
     ) -> None:
+        """A call that took nothing counts as a call all the same: else there would be no end of
+        those to an upstream that cannot be reached.
+        """
         if usage is not None:
             admitted.reservation.settle(usage.tokens, cost)
-        elif call.was_sent or call.recalled is not None:
-            admitted.reservation.settle(0, Decimal(0))
         else:
-            admitted.reservation.release()
+            admitted.reservation.settle(0, Decimal(0))
 
     def _spending(
         self, call: OpenCall, admitted: Admitted, usage: Usage, cost: Decimal | None
@@ -131,6 +132,13 @@ class Settlement:
             request = cache_request(admitted)
             renamed = {"request": request, "digest": digest_of(request)}
             cache.put(exchange.model_copy(update=renamed))
+
+
+def _with_audio(told: Usage | None, admitted: Admitted) -> Usage | None:
+    """As much audio as we assume, where the provider does not say how much there was."""
+    if told is None or told.tokens_audio:
+        return told
+    return replace(told, tokens_audio=min(admitted.sent.tokens_audio, told.tokens_input))
 
 
 def _paid(call: OpenCall, cost: Decimal | None) -> float | None:
@@ -194,11 +202,10 @@ def _model_call(
     exchange: Exchange,
 ) -> ModelCall:
     failed = "upstream_failed" if ending is Ending.BROKEN else ""
-    known = usage is not None and cost is not None
     return ModelCall(
         number=call.number,
         api=call.api,
-        model=call.model[:LONGEST_MODEL_NAME],
+        model=call.model,
         upstream=call.admitted.upstream.name if call.admitted else "",
         status=exchange.status,
         refused=exchange.refused or failed,
@@ -210,7 +217,7 @@ def _model_call(
         tokens_input=usage.tokens_input if usage else 0,
         tokens_output=usage.tokens_output if usage else 0,
         token_source=usage.source if usage else None,
-        cost_usd=float(cost) if known and cost is not None else None,
+        cost_usd=None if usage is None or cost is None else float(cost),
         finish_reasons=call.meter.finish_reasons if call.meter else (),
         streamed=call.admitted.asked.streamed if call.admitted else False,
         aborted=ending is Ending.ABORTED,

@@ -116,7 +116,8 @@ class ExecutionRecorder:
         """Writes a file that readers see whole or not at all; raises StorageFailed."""
         path = Path(path)
         recording = Recording(entries=self.entries)
-        text = json.dumps(recording.model_dump(mode="json"), indent=2)  # ASCII: nothing is lost
+        # By `json`, in ASCII: pydantic's own writing loses half a surrogate pair in a name.
+        text = json.dumps(recording.model_dump(), indent=2, default=datetime.isoformat)
         with storing(path):
             replace_synced(path, text.encode("ascii") + b"\n")
 

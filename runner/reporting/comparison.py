@@ -80,7 +80,8 @@ def _print_tasks(tasks: Sequence[TaskComparison], console: Console) -> None:
     )
     for task in tasks:
         name = task.task_id if task.repeat == 1 else f"{task.task_id} #{task.repeat}"
-        answer = Text("same" if task.same_output else "differs")
+        both = task.left is not None and task.right is not None
+        answer = Text(("same" if task.same_output else "differs") if both else "-")
         table.add_row(inert(name), "left", *_side(task.left, answer))
         table.add_row("", "right", *_side(task.right, Text("")))
     console.print(table)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runner.reporting.console import inert, plain_table
 from runner.reporting.escape import escape
 
 COLUMN_GAP = 3
@@ -40,12 +41,10 @@ class ReplayLine:
 
 def render_replay(lines: Sequence[ReplayLine], run_id: str, console: Console) -> None:
     """A table of the tasks, then each difference, then the first divergence of each task."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("TASK", "REPEAT", "CALLS", "REPLAY"):
-        table.add_column(name, justify="right" if name in {"REPEAT", "CALLS"} else "left")
+    numbers = ("repeat", "calls")
+    table = plain_table("task", *numbers, "replay", right=numbers, fold=("task",))
     for line in lines:
-        cells = (Text(escape(line.task_id)), str(line.repeat), str(line.exchanges))
-        table.add_row(*cells, _verdict_of(line))
+        table.add_row(inert(line.task_id), str(line.repeat), str(line.exchanges), _verdict_of(line))
     console.print(table)
     for line in lines:
         _explain(line, console)

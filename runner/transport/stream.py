@@ -159,7 +159,7 @@ class DialedStream(Stream):
 
     async def dialed(self) -> bytes:
         """The payload of the answer to DIAL; b"" once the container has ended."""
-        return await self._outcome
+        return await asyncio.shield(self._outcome)  # who gives up waiting has had no answer yet
 
     def hear(self, frame: Frame) -> None:
         """As Stream's."""

@@ -271,7 +271,7 @@ def test_nothing_of_the_image_reaches_the_shims_interpreter(
     client: EngineClient, made: SetUp, hostile: str
 ) -> None:
     script = (
-        "import _json, _signal, errno, fcntl, os, select, socket, stat, struct, sys, time\n"
+        "import _json, _signal, _socket, errno, fcntl, os, select, stat, struct, sys, time\n"
         "time.localtime()\n"
         "maps = {l.split()[5] for l in open('/proc/self/maps') if '/' in l}\n"
         "print([sys.prefix, sys.path, sorted(os.environ), sorted(maps)])\n"
@@ -310,7 +310,7 @@ def test_the_interpreter_runs_where_there_is_nothing_else(
         out, err = run(
             client,
             "agenttrace-test/nothing:1",
-            [*INTERPRETER, "-c", "import _json, socket, sys; print(sys.argv)"],
+            [*INTERPRETER, "-c", "import _json, _socket, sys; print(sys.argv)"],
             environment=list(SHIM_ENVIRONMENT),
             mounts=[shim_mount(made)],
             read_only=True,

@@ -56,6 +56,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> ModelRequest:  # 
         choices=checks.count(body, "n", most=MAX_CHOICES) or 1,
         deterministic=checks.is_deterministic(body),
         tokens_besides=gathered.tokens_besides,
+        tokens_audio=gathered.tokens_audio,
     )
 
 
@@ -101,19 +102,11 @@ def _message(message: Fields, where: str, gathered: Gathered) -> None:
         raise checks.invalid(f"{where}.role", f"is none of {', '.join(_ROLES)}")
     for name in ("name", "refusal", "reasoning", "reasoning_content"):
         gathered.add(message.get(name))
-    _content(message.get("content"), f"{where}.content", gathered)
+    checks.contents(message.get("content"), f"{where}.content", gathered, _part)
     if message.get("tool_calls") is not None:
         for place, call in checks.tables(message["tool_calls"], f"{where}.tool_calls"):
             _tool_call(call, place, gathered)
     gathered.add_json(message.get("function_call"))
-
-
-def _content(content: Any, where: str, gathered: Gathered) -> None:
-    if content is None or isinstance(content, str):
-        gathered.add(content)
-        return
-    for place, part in checks.tables(content, where):
-        _part(part, place, gathered)
 
 
 def _part(part: Fields, where: str, gathered: Gathered) -> None:
@@ -131,10 +124,7 @@ def _part(part: Fields, where: str, gathered: Gathered) -> None:
             checks.only(part, {"type", "file"}, where)
             _file(checks.table(part.get("file"), f"{where}.file"), f"{where}.file", gathered)
         case "input_audio":
-            checks.only(part, {"type", "input_audio"}, where)
-            audio = checks.table(part.get("input_audio"), f"{where}.input_audio")
-            checks.only(audio, {"data", "format"}, f"{where}.input_audio")
-            gathered.add_audio(checks.text(audio.get("data"), f"{where}.input_audio.data"))
+            checks.audio(part, where, gathered)
         case _:
             raise checks.unsupported(f"{where}.type", "is none of the kinds that are passed on")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Gathered:
 
     texts: list[str] = field(default_factory=list)
     tokens_besides: int = 0
+    tokens_audio: int = 0
+    """Of those besides."""
 
     def add(self, text: Any) -> None:
         """A text that the model reads; anything else is not one."""
@@ -47,7 +49,9 @@ class Gathered:
 
     def add_audio(self, base64: str) -> None:
         """A recording."""
-        self.tokens_besides += 1 + len(base64) // CHARACTERS_PER_AUDIO_TOKEN
+        tokens = 1 + len(base64) // CHARACTERS_PER_AUDIO_TOKEN
+        self.tokens_besides += tokens
+        self.tokens_audio += tokens
 
 
 def invalid(where: str, problem: str) -> Refused:
@@ -144,6 +148,26 @@ def data_url(value: Any, where: str, what: str) -> str:
     if not url.startswith("data:"):
         raise reaches_network(where, f"{what} by its address")
     return url
+
+
+def contents(
+    value: Any, where: str, gathered: Gathered, read: Callable[[Fields, str, Gathered], None]
+) -> None:
+    """A text, or a list of parts, each of which `read` checks; null says nothing."""
+    if value is None or isinstance(value, str):
+        gathered.add(value)
+        return
+    for place, part in tables(value, where):
+        read(part, place, gathered)
+
+
+def audio(part: Fields, where: str, gathered: Gathered) -> None:
+    """A part of OpenAI's APIs that is a recording."""
+    only(part, {"type", "input_audio"}, where)
+    where = f"{where}.input_audio"
+    recording = table(part.get("input_audio"), where)
+    only(recording, {"data", "format"}, where)
+    gathered.add_audio(text(recording.get("data"), f"{where}.data"))
 
 
 def own_tool(tool: Fields, where: str) -> None:

@@ -22,6 +22,7 @@ _FIELDS = frozenset(
     | {"service_tier", "cache_control"}
 )
 _ELSEWHERE = ("mcp_servers", "container")
+_ROLES = ("user", "assistant", "system")
 _TIERS = (None, "auto", "standard_only")
 _LIMIT = "max_tokens"
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -38,7 +39,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> ModelRequest:
     checks.only(body, _FIELDS.union(_ELSEWHERE))
     _check_plain_fields(body)
     gathered = Gathered()
-    _content(body.get("system"), "system", gathered)
+    checks.contents(body.get("system"), "system", gathered, _block)
     messages = list(checks.tables(body.get("messages"), "messages"))
     if not messages:
         raise checks.invalid("messages", "is empty")
@@ -108,17 +109,9 @@ def _cache(fields: Fields, where: str) -> None:
 
 def _message(message: Fields, where: str, gathered: Gathered) -> None:
     checks.only(message, {"role", "content"}, where)
-    if message.get("role") not in ("user", "assistant", "system"):
-        raise checks.invalid(f"{where}.role", "is neither 'user' nor 'assistant'")
-    _content(message.get("content"), f"{where}.content", gathered)
-
-
-def _content(content: Any, where: str, gathered: Gathered) -> None:
-    if content is None or isinstance(content, str):
-        gathered.add(content)
-        return
-    for place, block in checks.tables(content, where):
-        _block(block, place, gathered)
+    if message.get("role") not in _ROLES:
+        raise checks.invalid(f"{where}.role", f"is none of {', '.join(_ROLES)}")
+    checks.contents(message.get("content"), f"{where}.content", gathered, _block)
 
 
 def _block(block: Fields, where: str, gathered: Gathered) -> None:
@@ -142,12 +135,12 @@ def _block(block: Fields, where: str, gathered: Gathered) -> None:
             gathered.add_json(block.get("input"))
         case "tool_result":
             checks.only(block, _BLOCK_EXTRAS | {"tool_use_id", "content", "is_error"}, where)
-            _content(block.get("content"), f"{where}.content", gathered)
+            checks.contents(block.get("content"), f"{where}.content", gathered, _block)
         case "search_result":
             checks.only(block, _BLOCK_EXTRAS | {"source", "title", "content"}, where)
             gathered.add(block.get("source"))
             gathered.add(block.get("title"))
-            _content(block.get("content"), f"{where}.content", gathered)
+            checks.contents(block.get("content"), f"{where}.content", gathered, _block)
         case _:
             raise checks.unsupported(f"{where}.type", "is none of the kinds that are passed on")
 
@@ -167,7 +160,7 @@ def _source(source: Fields, where: str, gathered: Gathered, kind: str) -> None:
             gathered.add(source.get("data"))
         case "content":
             checks.only(source, checks_of, where)
-            _content(source.get("content"), f"{where}.content", gathered)
+            checks.contents(source.get("content"), f"{where}.content", gathered, _block)
         case "url" | "file":
             raise checks.reaches_network(f"{where}.type", "what is not in the request")
         case _:

@@ -87,6 +87,7 @@ class ChatReading(Reading):
             usage.get("completion_tokens"),
             tokens_cached=details.get("cached_tokens"),
             tokens_cache_written=details.get("cache_write_tokens"),
+            tokens_audio=details.get("audio_tokens"),
         )
 
     def _message(self, choice: int, message: dict[str, Any]) -> None:
@@ -149,6 +150,7 @@ class ResponsesReading(Reading):
             usage.get("output_tokens"),
             tokens_cached=details.get("cached_tokens"),
             tokens_cache_written=details.get("cache_write_tokens"),
+            tokens_audio=details.get("audio_tokens"),
         )
 
 

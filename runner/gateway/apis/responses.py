@@ -70,6 +70,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> ModelRequest:  # 
         max_output_tokens=checks.count(body, _LIMIT),
         deterministic=checks.is_deterministic(body),
         tokens_besides=gathered.tokens_besides,
+        tokens_audio=gathered.tokens_audio,
     )
 
 
@@ -121,15 +122,7 @@ def _item(item: Fields, where: str, gathered: Gathered) -> None:
         raise checks.unsupported(f"{where}.type", "is none of the kinds that are passed on")
     checks.only(item, _ITEM_FIELDS.union(_ITEMS[kind]), where)
     for name in _ITEMS[kind]:
-        _content(item.get(name), f"{where}.{name}", gathered)
-
-
-def _content(content: Any, where: str, gathered: Gathered) -> None:
-    if content is None or isinstance(content, str):
-        gathered.add(content)
-        return
-    for place, part in checks.tables(content, where):
-        _part(part, place, gathered)
+        checks.contents(item.get(name), f"{where}.{name}", gathered, _part)
 
 
 def _part(part: Fields, where: str, gathered: Gathered) -> None:
@@ -148,10 +141,7 @@ def _part(part: Fields, where: str, gathered: Gathered) -> None:
         gathered.add(part.get("filename"))
         gathered.add_file(checks.data_url(part.get("file_data"), f"{where}.file_data", "a file"))
     elif kind == "input_audio":
-        checks.only(part, {"type", "input_audio"}, where)
-        audio = checks.table(part.get("input_audio"), f"{where}.input_audio")
-        checks.only(audio, {"data", "format"}, f"{where}.input_audio")
-        gathered.add_audio(checks.text(audio.get("data"), f"{where}.input_audio.data"))
+        checks.audio(part, where, gathered)
     else:
         raise checks.unsupported(f"{where}.type", "is none of the kinds that are passed on")
 

@@ -7,13 +7,13 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
 
 import httpx
 
 from runner.domain import Api
 from runner.gateway.calls import ModelRequest, Progress, UpstreamBroken, UpstreamReply
-from runner.gateway.upstreams.connections import open_transport
 from runner.gateway.upstreams.guard import Guard, Verdict
 from runner.gateway.upstreams.patience import Patience, Sleep, Trouble
 from runner.gateway.upstreams.redaction import Redaction
@@ -21,6 +21,8 @@ from runner.gateway.upstreams.tries import EVENTS, JSON, Response, Tries, WireRe
 from runner.ports import Breakers
 
 ANTHROPIC_VERSION = "2023-06-01"
+KEPT_CONNECTIONS = 32
+"""Idle ones."""
 OUR_FAULT_STATUSES = frozenset({401, 402, 403, 407})
 """Those that say something of this host's key or account, which is none of the agent's business."""
 
@@ -40,6 +42,15 @@ class HttpPolicy:
     """Longest wait for the next bytes."""
     connections: int = 1_000
     sleep: Sleep = asyncio.sleep
+
+
+def open_client(most: int) -> httpx.AsyncClient:
+    """For at most so many connections at once, through the proxies that the environment names."""
+    return httpx.AsyncClient(
+        limits=httpx.Limits(max_connections=most, max_keepalive_connections=KEPT_CONNECTIONS),
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
 
 
 class HttpUpstream:
@@ -69,7 +80,7 @@ class HttpUpstream:
         self._provider = provider or name
         self._patience = Patience(retries=self._policy.retries, sleep=self._policy.sleep)
         self._guard = Guard(breakers, f"model:{name}", self._policy.sleep)
-        self._transport: httpx.AsyncBaseTransport | None = None
+        self._client: httpx.AsyncClient | None = None
 
     @property
     def name(self) -> str:
@@ -110,9 +121,9 @@ class HttpUpstream:
 
     async def close(self) -> None:
         """Ends all connections; may be repeated."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
     def _given_up(self, trouble: Trouble[Response], verdict: Verdict) -> Response:
         """The last answer; raises UpstreamBroken where there was none."""
@@ -145,10 +156,10 @@ class HttpUpstream:
         if rest := redaction.end():
             yield rest
 
-    def _opened(self) -> httpx.AsyncBaseTransport:
-        if self._transport is None:
-            self._transport = open_transport(self._policy.connections)
-        return self._transport
+    def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = open_client(self._policy.connections)
+        return self._client
 
     def _request(self, request: ModelRequest) -> WireRequest:
         path = request.api.value if self._api == "anthropic" else request.api.removeprefix("/v1")

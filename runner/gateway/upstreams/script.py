@@ -54,7 +54,7 @@ class Rule(Noun):
     """The provider is in trouble."""
     retry_after_seconds: float | None = Field(default=None, ge=0)
     times: int | None = Field(default=None, ge=1)
-    """How often the rule holds at most, over all attempts that share the upstream."""
+    """How often the rule holds at most, in all calls of one upstream: an attempt has its own."""
     chunk_count: int = Field(default=8, ge=1, le=10_000)
     """Into how many pieces a streamed reply is cut."""
     break_after_chunks: int | None = Field(default=None, ge=0)

@@ -34,10 +34,8 @@ class WireRequest:
 class Tries:
     """Sends one request, once or more often."""
 
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, request: WireRequest, progress: Progress
-    ) -> None:
-        self._transport = transport
+    def __init__(self, client: httpx.AsyncClient, request: WireRequest, progress: Progress) -> None:
+        self._client = client
         self._request = request
         self._progress = progress
         self._sent = False
@@ -48,7 +46,7 @@ class Tries:
         self.made += 1
         self._sent = False
         try:
-            response = await self._transport.handle_async_request(self._built())
+            response = await self._client.send(self._built(), stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
             if self._sent:
                 # It may be at work on it, and charge for it: to send it again may cost twice.

@@ -61,7 +61,8 @@ DONE = b"data: [DONE]\n\n"
 
 def test_a_chat_is_read_whole():
     message = {"content": "Hello", "reasoning_content": "Hm", "tool_calls": [CALL]}
-    details = {"prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2}}
+    told = {"cached_tokens": 5, "cache_write_tokens": 2, "audio_tokens": 3}
+    details = {"prompt_tokens_details": told}
     reader = read_whole(
         Api.CHAT,
         {
@@ -69,7 +70,7 @@ def test_a_chat_is_read_whole():
             "usage": {**CHAT_USAGE, **details},
         },
     )
-    assert reader.usage == used(9, 4, tokens_cached=5, tokens_cache_written=2)
+    assert reader.usage == used(9, 4, tokens_cached=5, tokens_cache_written=2, tokens_audio=3)
     assert list(reader.texts) == ["Hello", "Hm", "add", '{"a"']
     assert reader.finish_reasons == ("tool_calls",)
 

@@ -97,7 +97,7 @@ def test_any_other_model_is_estimated():
 
 def test_without_the_tokenizer_the_result_says_that_it_is_an_estimate(monkeypatch):
     monkeypatch.setattr(counting, "_tokenizer", lambda _: None)
-    COUNTER.prepare()
+    COUNTER.prepare(["openai/gpt-4o", "openai/gpt-4", "local/*"])
     expected = (approximate_tokens(ENGLISH), TokenSource.ESTIMATE)
     assert COUNTER.count("gpt-4o", [ENGLISH]) == expected
 

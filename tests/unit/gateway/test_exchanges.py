@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StorageFailed, UsageError
+from runner.gateway import exchanges
 from runner.gateway.calls import Exchange
 from runner.gateway.exchanges import ExchangeLog, canonical_json, digest_of, load_exchanges
 from runner.gateway.replay import Recording
@@ -196,6 +197,15 @@ def test_beyond_its_bytes_only_digests_are_kept(path):
     assert kept[1].request == {}
     assert kept[1].chunks == ()
     assert path.stat().st_size < 3_000
+
+
+def test_what_would_be_too_long_to_read_again_is_not_kept_whole(path, monkeypatch):
+    monkeypatch.setattr(exchanges, "LONGEST_LINE", 1_000)
+    log = ExchangeLog(path)
+    log.write(exchange(1, chunks=("x" * 2_000,)))
+    log.write(exchange(2, chunks=("x",)))
+    log.close()
+    assert [each.whole for each in load_exchanges(path, 1_000)] == [False, True]
 
 
 def test_what_was_not_kept_whole_is_not_replayed(path):

@@ -184,7 +184,7 @@ async def test_what_is_no_message_is_refused(url: str, body: bytes, tools: Tools
 
 async def test_large_requests_are_refused_unread(url: str, tools: Tools) -> None:
     async with httpx.AsyncClient() as client:
-        answer = await client.post(url, content=b"x" * (1024 * 1024 + 1), headers=HEADERS)
+        answer = await client.post(url, content=b"x" * (3 * 1024 * 1024), headers=HEADERS)
     assert answer.status_code == 413
     assert tools.calls == []
 

@@ -129,9 +129,9 @@ def scripted(directory: Path, text: str = "") -> ScriptedUpstream:
 
 
 @asynccontextmanager
-async def local(there: Provider, **policy: Any):
+async def local(there: Provider, name: str = "local", **policy: Any):
     upstream = HttpUpstream(
-        name="local",
+        name=name,
         api="openai",
         base_url=f"http://127.0.0.1:{there.port}/v1",
         key="sk-x",
@@ -255,7 +255,7 @@ async def test_a_refused_call_is_recorded_and_not_settled(tmp_path):
     assert [exchange.refused for exchange in attempt.recorded] == [
         call.refused for call in attempt.calls
     ]
-    assert attempt.used == attempt.calls_used == 0
+    assert (attempt.used, attempt.calls_used) == (0, 1), "one was refused by the upstream itself"
 
 
 async def test_a_flood_of_refusals_does_not_fill_the_disk(tmp_path):
@@ -287,6 +287,40 @@ async def test_over_the_number_of_calls_it_goes_on(tmp_path):
         await attempt.text()
     assert (await attempt.refused()).code == "model_calls_exceeded"
     assert attempt.over[0].kind is None
+
+
+HEARD = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "input_audio", "input_audio": {"data": "A" * 20_000, "format": "wav"}}
+        ],
+    }
+]
+
+
+AUDIO_USAGE = {**USAGE, "prompt_tokens_details": {"audio_tokens": USAGE["prompt_tokens"]}}
+
+
+@pytest.mark.parametrize("usage", [None, USAGE, AUDIO_USAGE], ids=["none", "sum", "all"])
+async def test_audio_is_paid_as_audio_whoever_counts_it(tmp_path, usage):
+    play = whole({"choices": [], "usage": usage})
+    async with provider(play) as there, local(there, "openai") as upstream:
+        attempt = Attempt([upstream], tmp_path, allowed=("openai/*",))
+        await attempt.text(model="openai/gpt-audio", messages=HEARD)
+    (call,) = attempt.calls
+    as_text = (call.tokens_input * Decimal("2.5") + call.tokens_output * 10) / 1_000_000
+    assert call.cost_usd is not None
+    assert call.cost_usd > 5 * as_text
+
+
+async def test_audio_that_has_no_price_is_refused_under_a_cost_budget(tmp_path):
+    async with provider(Play()) as there, local(there, "openai") as upstream:
+        attempt = Attempt([upstream], tmp_path, Budget(cost_usd=1.0), allowed=("openai/*",))
+        assert (
+            await attempt.refused(model="openai/gpt-4o", messages=HEARD)
+        ).code == "price_unknown"
+    assert not there.got
 
 
 async def test_under_a_cost_budget_an_unknown_price_is_refused(tmp_path):
@@ -444,7 +478,7 @@ async def test_a_call_that_was_never_sent_costs_nothing(tmp_path):
     await waiting.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert attempt.used == attempt.calls_used == 0
+    assert (attempt.used, attempt.calls_used) == (0, 1), "a call all the same"
     assert (attempt.calls[0].status, attempt.calls[0].aborted) == (499, True)
 
 
@@ -542,7 +576,7 @@ async def test_a_request_that_the_recording_does_not_have_diverges(tmp_path):
     refused = await replay.refused(temperature=1)
     assert (refused.status, refused.code) == (409, "replay_diverged")
     assert recording.divergence is not None
-    assert replay.calls_used == 0
+    assert (replay.used, replay.calls_used) == (0, 1)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -172,3 +172,34 @@ def test_the_table_is_loaded_when_a_price_is_asked_for_and_never_fetched():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["False", "2.50"]
+
+
+def test_audio_costs_what_the_table_says_of_it():
+    heard = Usage(
+        tokens_input=M,
+        tokens_output=0,
+        source=TokenSource.PROVIDER,
+        tokens_cached=M // 2,
+        tokens_audio=M,
+    )
+    assert TABLE.cost("o", "openai", "gpt-audio", usage(M)) == Decimal("2.5")
+    assert TABLE.cost("o", "openai", "gpt-audio", heard) == 32
+    assert TABLE.cost("g", "google", "gemini-2.5-flash", heard) == 1
+    assert TABLE.upper_bound("o", "openai", "gpt-audio", M, 0, has_audio=True) == 32
+
+
+def test_audio_for_a_model_without_a_price_of_it_is_of_unknown_cost():
+    heard = Usage(tokens_input=2, tokens_output=0, source=TokenSource.PROVIDER, tokens_audio=1)
+    assert TABLE.cost("o", "openai", "gpt-4o", heard) is None
+    assert TABLE.upper_bound("o", "openai", "gpt-4o", 2, 0, has_audio=True) is None
+
+
+def test_the_table_is_not_loaded_for_our_own_model():
+    code = (
+        "import sys\n"
+        "from runner.gateway.prices import Prices\n"
+        "print(Prices({}).upper_bound('agenttrace', 'agenttrace', 'scripted', 1, 1))\n"
+        "print('genai_prices' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["0", "False"]

@@ -1,18 +1,17 @@
-"""A connection that is given up while it is made is not kept by anybody."""
+"""How providers are reached: a call that was given up leaves nothing, and proxies are respected."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 
 import httpx
 import psutil
 import pytest
 
-from runner.gateway.upstreams import connections
+from runner.gateway.upstreams.http import open_client
 
 
 @pytest.fixture
@@ -28,25 +27,44 @@ def open_to(port: int) -> list[object]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_given_up_at_any_moment_none_is_left(host: str, port: int) -> None:
-    tls = ssl.create_default_context()
+    client = open_client(300)
     for turns in range(200):
-        origin = ("http", host, port)
-        reaching = asyncio.create_task(connections._connected(origin, tls, 5))
-        for _ in range(turns % 25):
+        asking = asyncio.create_task(client.post(f"http://{host}:{port}/"))
+        for _ in range(turns % 40):
             await asyncio.sleep(0)
-        reaching.cancel()
-        (end,) = await asyncio.gather(reaching, return_exceptions=True)
-        if not isinstance(end, BaseException):
-            end.abort()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    await client.aclose()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.sleep(0)
     assert open_to(port) == []
 
 
-async def test_where_nobody_listens_the_reason_is_told(port: int) -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        origin = ("http", "127.0.0.1", bound.getsockname()[1])
-        with pytest.raises(httpx.ConnectError):
-            await connections._connected(origin, ssl.create_default_context(), 5)
+async def test_a_proxy_of_the_environment_is_asked_and_nobody_else(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        where = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{where}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with open_client(1) as client:
+            answer = await client.post("http://models.example/v1")
+    assert answer.text == "ok"
+    assert asked[0].startswith(b"POST http://models.example/v1 ")
+
+
+async def test_no_cookie_of_a_provider_is_kept() -> None:
+    async with open_client(1) as client:
+        client._transport = httpx.MockTransport(
+            lambda _: httpx.Response(200, headers={"set-cookie": "a=b; Domain=x.example"})
+        )
+        await client.post("http://x.example/")
+        assert not client.cookies.jar

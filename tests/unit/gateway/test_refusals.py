@@ -47,7 +47,7 @@ def test_openai_clients_get_their_form(status: int, kind: str) -> None:
         (429, "rate_limit_error"),
         (500, "api_error"),
         (502, "api_error"),
-        (503, "overloaded_error"),
+        (503, "api_error"),
     ],
 )
 def test_anthropic_clients_get_theirs(status: int, kind: str) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from runner.domain import Divergence
 from runner.gateway.calls import Exchange
+from runner.gateway.differences import first_difference, side_by_side
 from runner.gateway.exchanges import digest_of
-from runner.gateway.replay import Recording, first_difference, side_by_side
+from runner.gateway.replay import Recording
 
 
 def asked(text: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from runner.domain import Api, BudgetKind, Divergence, ModelCall, ToolCall
+from runner.domain import Api, BudgetKind, Divergence, ModelCall, TokenSource, ToolCall
 from runner.errors import InfrastructureError, StorageFailed, UsageError
 from runner.gateway.ledger import OverBudget
 from runner.gateway.session import Session
@@ -135,6 +135,15 @@ async def test_a_flood_of_refused_calls_is_told_of_in_part(session: Session) -> 
     calls = session.use().model_calls
     assert len(calls) == 1001
     assert calls[-1].number == 5001
+
+
+async def test_a_flood_of_refused_calls_hides_none_that_used_anything(session: Session) -> None:
+    for _ in range(2000):
+        session.note_model_call(model_call(session.next_number(), refused="invalid_json"))
+    broken = model_call(session.next_number(), refused="upstream_failed")
+    counted = {"tokens_input": 7, "token_source": TokenSource.ESTIMATE}
+    session.note_model_call(broken.model_copy(update=counted))
+    assert session.use().tokens_input == 7
 
 
 @pytest.mark.parametrize("kind", list(BudgetKind))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import runner
@@ -51,6 +51,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "recording.json").read_text())["version"] == 1
 
 
+@example(arguments=None, result={"\ud800": "\ud800"}, name="\ud800")
 @given(arguments=JSON, result=JSON, name=TEXT)
 def test_whatever_is_recorded_comes_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, arguments: Any, result: Any, name: str

@@ -31,7 +31,7 @@ def test_each_task_has_a_verdict_and_the_run_a_sum() -> None:
         line(task_id="beta", repeat=2, differences=("output: 1 != 2",)),
         line(task_id="gamma", diverged_at=2, side_by_side=[("a", "b")]),
     )
-    rows = [row.split() for row in told.splitlines()[1:4]]
+    rows = [row.split() for row in told.splitlines()[2:5]]
     assert rows == [
         ["alpha", "1", "3", "identical"],
         ["beta", "2", "3", "different"],

@@ -399,3 +399,15 @@ async def test_who_waits_for_a_dialed_connection_hears_of_the_end() -> None:
         stream = await made.link.dial(16, 8000)
         made.shim.say(None)
         assert await asyncio.wait_for(stream.dialed(), 20) == b""
+
+
+async def test_an_answer_to_who_has_just_given_up_dialing_breaks_nothing() -> None:
+    async with accepting() as talk:
+        stream = await talk.link.dial(16, 8000)
+        waiting = asyncio.create_task(stream.dialed())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        talk.say(Kind.DIALED, b"{}", 16)
+        await talk.settled()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
