@@ -50,7 +50,10 @@ class Settlement:
         usage = self._usage(call, ending)
         cost = self._cost(call, usage)
         if call.admitted is not None:
-            self._settle(call, call.admitted, usage, cost)
+            # One that took nothing counts as a call all the same: else there would be no end of
+            # calls to an upstream that cannot be reached.
+            taken = (usage.tokens, cost) if usage is not None else (0, Decimal(0))
+            call.admitted.reservation.settle(*taken)
         exchange = _exchange(call, ending, usage)
         self.on_call(_model_call(call, ending, usage, cost, exchange))
         if call.admitted is not None and usage is not None and self.on_spending is not None:
@@ -90,17 +93,6 @@ class Settlement:
             return Decimal(0)
         upstream = call.admitted.upstream
         return self.prices.cost(upstream.name, upstream.provider, call.admitted.model, usage)
-
-    def _settle(
-        self, call: OpenCall, admitted: Admitted, usage: Usage | None, cost: Decimal | None
-    ) -> None:
-        """A call that took nothing counts as a call all the same: else there would be no end of
-        those to an upstream that cannot be reached.
-        """
-        if usage is not None:
-            admitted.reservation.settle(usage.tokens, cost)
-        else:
-            admitted.reservation.settle(0, Decimal(0))
 
     def _spending(
         self, call: OpenCall, admitted: Admitted, usage: Usage, cost: Decimal | None
