@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from runner.cli.choice import choice_options, run_flags, run_request
-from runner.cli.gateway import model_options
+from runner.cli.gateway import pilot_options
 from runner.cli.invocation import (
     Command,
     json_option,
@@ -138,7 +138,7 @@ submission, 3 infrastructure, 4 budget (of the pilot), 130 interrupted.
     show_default=True,
     help="The share of outcomes that the interval is to hold.",
 )
-@model_options
+@pilot_options
 @_runs_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress of the pilot; the forecast alone.")
 @settings_options
@@ -159,6 +159,8 @@ def estimate(
     recorded and costs what it costs. What is not known is said, or null.
     """
     check_target(options["submission"], "SUBMISSION", options)
+    if pilot is None and (options["models"] or options["max_tokens"] or options["max_cost"]):
+        raise click.UsageError("--model, --max-tokens and --max-cost belong to --pilot")
     settings = load(profile, run_flags(options)).settings
     request = run_request(settings, options)
     from runner import bootstrap

@@ -23,15 +23,15 @@ _SPENDING = (
     ),
 )
 
-_MODELS = (
-    click.option(
-        "--model",
-        "models",
-        multiple=True,
-        metavar="GLOB",
-        help="Let agents call these models (UPSTREAM/NAME); may be repeated."
-        "  [setting gateway.models]",
-    ),
+_MODEL = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="GLOB",
+    help="Let agents call these models (UPSTREAM/NAME); may be repeated.  [setting gateway.models]",
+)
+
+_CACHES = (
     click.option(
         "--reuse/--no-reuse",
         default=None,
@@ -49,7 +49,12 @@ def spending_options(command: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """Adds these and `--model`, `--reuse` and `--no-cache`."""
-    return _with(command, (*_MODELS, *_SPENDING))
+    return _with(command, (_MODEL, *_CACHES, *_SPENDING))
+
+
+def pilot_options(command: Command) -> Command:
+    """Adds `--model`, `--max-tokens` and `--max-cost`: a pilot takes no result from elsewhere."""
+    return _with(command, (_MODEL, *_SPENDING))
 
 
 def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import Field, JsonValue
@@ -50,7 +51,22 @@ class Budget(Noun):
     tool_calls: int | None = None
 
 
-class ModelCall(Noun):
+class Call(Noun):
+    """What there may be thousands of, in memory until a run ends."""
+
+    def model_post_init(self, _context: object) -> None:
+        """Shares what pydantic keeps for each value by itself: the set of the names that were given
+        takes more memory than the values, and nobody asks for it.
+        """
+        object.__setattr__(self, "__pydantic_fields_set__", _names_of(type(self)))
+
+
+@cache
+def _names_of(kind: type[Noun]) -> set[str]:
+    return set(kind.model_fields)
+
+
+class ModelCall(Call):
     """One call of a model, also one that was refused or broken off."""
 
     number: int = Field(ge=1)
@@ -90,7 +106,7 @@ class ModelCall(Noun):
     """Of the request, as `exchanges.jsonl` has it."""
 
 
-class ToolCall(Noun):
+class ToolCall(Call):
     """One call of a tool, also one that was refused."""
 
     number: int = Field(ge=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Literal, assert_never
 
 from runner.domain import (
@@ -46,8 +47,17 @@ def judge(
     A budget that was met decides, whatever the agent answered after it, unless it broke in.
     """
     verdict = _by_ending(attempt, output_policy)
-    broke_in = verdict.reason is FailureReason.SECURITY_VIOLATION
-    return verdict if broke_in else over_budget(use) or verdict
+    if verdict.reason is FailureReason.SECURITY_VIOLATION:
+        return verdict
+    return over_budget(use) or _with_failed_calls(verdict, use)
+
+
+def _with_failed_calls(verdict: Verdict, use: GatewayUse) -> Verdict:
+    """Says beside an agent's own failure that models had failed it; it was still its own."""
+    failed = sum(call.status >= HTTPStatus.INTERNAL_SERVER_ERROR for call in use.model_calls)
+    if not failed or verdict.reason is not FailureReason.AGENT_ERROR:
+        return verdict
+    return replace(verdict, detail=f"{verdict.detail}; {failed} of its model calls had failed")
 
 
 def over_budget(use: GatewayUse) -> Verdict | None:

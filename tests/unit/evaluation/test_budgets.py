@@ -180,3 +180,17 @@ def test_claims_are_compared_and_count_for_nothing(
 
 def test_a_claim_about_a_cost_that_nobody_knows_is_no_mismatch() -> None:
     assert not mismatches({"cost": 5.0}, MEASURED.model_copy(update={"cost_usd": None}))
+
+
+async def test_an_agents_own_failure_says_that_models_had_failed_it(
+    evidence: MemoryEvidence,
+) -> None:
+    failed = call(2, status=502, refused="upstream_failed", token_source=None, cost_usd=None)
+    gateway = FakeGateway(lambda _: GatewayUse(model_calls=(call(1), failed)))
+
+    def crashing(_prompt: Prompt, _config: object) -> str:
+        raise RuntimeError
+
+    execution = await executor(evidence, crashing, gateway=gateway).execute_task(task("a"))
+    assert execution.failure_reason is FailureReason.AGENT_ERROR, "it might have coped"
+    assert execution.failure_detail.endswith("; 1 of its model calls had failed")
