@@ -30,7 +30,7 @@ POINTS = {
     "before reserving": "before runner.gateway.ledger:Ledger.reserve",
     "reserved": "after runner.gateway.ledger:Ledger.reserve",
     "about to be sent": "after runner.gateway.open_call:OpenCall.sent",
-    "answered": "before runner.gateway.settlement:Settlement._settle",
+    "answered": "before runner.gateway.ledger:Reservation.settle",
     "settled": "after runner.gateway.ledger:Reservation.settle",
     "before its spending is noted": "before runner.records.spending:SpendingJournal.append",
     "its spending is noted": "after runner.records.spending:SpendingJournal.append",
