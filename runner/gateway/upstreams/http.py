@@ -21,8 +21,8 @@ from runner.gateway.upstreams.tries import EVENTS, JSON, Response, Tries, WireRe
 from runner.ports import Breakers
 
 ANTHROPIC_VERSION = "2023-06-01"
-KEPT_CONNECTIONS = 32
-"""Idle ones."""
+KEPT_CONNECTIONS = 8
+"""Idle ones: local servers of models have a thread for each connection, and only a few of them."""
 OUR_FAULT_STATUSES = frozenset({401, 402, 403, 407})
 """Those that say something of this host's key or account, which is none of the agent's business."""
 
