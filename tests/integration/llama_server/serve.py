@@ -78,6 +78,7 @@ def serve(path: str, port: int) -> xllamacpp.Server:
     parameters.port = port
     parameters.n_ctx = CONTEXT * CALLS
     parameters.n_parallel = CALLS
+    parameters.n_predict = 4096  # of a call that sets no limit: random weights never come to an end
     parameters.n_threads_http = 64  # each connection that is kept for the next call takes one
     parameters.n_gpu_layers = 0
     parameters.cpuparams.n_threads = 1

@@ -125,7 +125,7 @@ def local_left_early() -> Any:
     from openai import OpenAI
 
     stream = OpenAI().chat.completions.create(
-        model=MODEL, messages=MESSAGES, stream=True, max_tokens=30_000, logit_bias={"2": -100}
+        model=MODEL, messages=MESSAGES, stream=True, max_tokens=10_000, logit_bias={"2": -100}
     )
     pieces = [next(stream) for _ in range(3)]
     stream.close()
