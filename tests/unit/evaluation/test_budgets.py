@@ -22,6 +22,7 @@ from runner.domain import (
 )
 from runner.errors import SpendingLimitReached
 from runner.evaluation.claims import mismatches
+from runner.evaluation.unguarded import AlwaysOpen
 from runner.testing import FakeGateway, MemoryEvidence
 from tests.unit.evaluation.plans import executor, named, plan, task
 
@@ -134,20 +135,30 @@ async def test_a_spent_run_ends_without_a_verdict_and_with_what_was_spent(
     assert EventKind.TASK_RETRIED not in [event.kind for event in evidence.events]
 
 
+class Withdrawn(AlwaysOpen):
+    """Told of the first attempt that says nothing; the runner knows why before others run."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def withdrawn(self) -> None:
+        self.told.set()
+
+
 async def test_tasks_in_progress_go_on_when_the_run_is_spent(evidence: MemoryEvidence) -> None:
     spent = GatewayUse(spent_out=True)
     gateway = FakeGateway(lambda task_id: spent if task_id == "a" else TWO_CALLS)
-    begun = asyncio.Event()
+    begun, gate = asyncio.Event(), Withdrawn()
 
     async def agent(prompt: Prompt, config: object) -> str:
         if prompt.task_id == "b":
             begun.set()
-            while not evidence.kept:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0.001)
+            await gate.told.wait()
         await begun.wait()
         return named(prompt, config)
 
-    run = executor(evidence, agent, gateway=gateway, given=plan("abcd", parallelism=2))
+    given = plan("abcd", parallelism=2)
+    run = executor(evidence, agent, gateway=gateway, gate=gate, given=given)
     with pytest.raises(SpendingLimitReached):
         await run.execute_benchmark()
     judged = [each.execution.task_id for each in evidence.kept if each.execution.has_verdict]
