@@ -632,11 +632,6 @@ class BreakerStore(Protocol):
 class Breakers(Protocol):
     """Circuit breakers by name, under one policy."""
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether nothing here ever waits for a disk or a network."""
-        ...
-
     def allow(self, name: str) -> Permission:
         """Whether a call may be made; in half-open state the one who is allowed must tell."""
         ...

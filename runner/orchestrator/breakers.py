@@ -58,11 +58,6 @@ class SharedBreakers:
         self._policy = policy
         self._now = now
 
-    @property
-    def in_memory(self) -> bool:
-        """See ports.Breakers."""
-        return isinstance(self._store, MemoryBreakerStore)
-
     def allow(self, name: str) -> Permission:
         """See ports.Breakers."""
         now = self._now()  # once: a store may take the step again

@@ -34,9 +34,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> ModelRequest:  # 
     checks.only(body, _FIELDS)
     _check_plain_fields(body)
     gathered = Gathered()
-    messages = list(checks.tables(body.get("messages"), "messages"))
-    if not messages:
-        raise checks.invalid("messages", "is empty")
+    messages = checks.messages(body)
     for where, message in messages:
         _message(message, where, gathered)
     _tools(body, gathered)

@@ -95,6 +95,14 @@ def tables(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{where}[{number}]", table(item, f"{where}[{number}]")
 
 
+def messages(body: Fields) -> list[tuple[str, dict[str, Any]]]:
+    """Each message and its place; there has to be one."""
+    found = list(tables(body.get("messages"), "messages"))
+    if not found:
+        raise invalid("messages", "is empty")
+    return found
+
+
 def text(value: Any, where: str) -> str:
     """`value`, which has to be a string."""
     if not isinstance(value, str):

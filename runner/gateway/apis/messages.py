@@ -40,9 +40,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> ModelRequest:
     _check_plain_fields(body)
     gathered = Gathered()
     checks.contents(body.get("system"), "system", gathered, _block)
-    messages = list(checks.tables(body.get("messages"), "messages"))
-    if not messages:
-        raise checks.invalid("messages", "is empty")
+    messages = checks.messages(body)
     for where, message in messages:
         _message(message, where, gathered)
     _tools(body, gathered)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from runner.domain import Permission
 from runner.gateway.calls import UpstreamBroken, Waits
 from runner.gateway.upstreams.patience import Sleep
 from runner.ports import Breakers
-
-T = TypeVar("T")
 
 PROBE_CHECK_SECONDS = 1.0
 """How often a call that waits for the one let through looks how it went."""
@@ -36,7 +33,7 @@ class Verdict:
 
 
 class Guard:
-    """One upstream's breaker; where a store is behind it, it is asked in a thread."""
+    """One upstream's breaker; `breakers` are the run's own, in memory, and answer at once."""
 
     def __init__(self, breakers: Breakers | None, name: str, sleep: Sleep = asyncio.sleep) -> None:
         """`breakers` None: every call passes."""
@@ -55,26 +52,16 @@ class Guard:
         try:
             yield verdict
         finally:
-            await asyncio.shield(_done(self._breakers, _tell, self._name, verdict))
+            _tell(self._breakers, self._name, verdict)
 
     async def _enter(self, breakers: Breakers, waits: Waits) -> None:
-        while not (permission := await _done(breakers, _allow, self._name)).granted:
+        while not (permission := breakers.allow(self._name)).granted:
             pause = _pause(permission)
             if pause > waits.seconds_left:
                 last = permission.reason or "no reason was given"
                 raise UpstreamBroken(f"it is left alone after several failures; the last: {last}")
             async with waits.waiting():
                 await self._sleep(pause)
-
-
-async def _done(breakers: Breakers, step: Callable[..., T], *arguments: object) -> T:
-    if breakers.in_memory:
-        return step(breakers, *arguments)  # a thread would take longer than all the rest
-    return await asyncio.to_thread(step, breakers, *arguments)
-
-
-def _allow(breakers: Breakers, name: str) -> Permission:
-    return breakers.allow(name)
 
 
 def _pause(permission: Permission) -> float:
